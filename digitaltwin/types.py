@@ -1,0 +1,53 @@
+"""The conventions of the whole package, written once, and the few types every room shares.
+
+Shape letters, used in every signature (``Float[Array, "v 3"]``) and docstring:
+
+====== ==============================================================
+letter counts
+====== ==============================================================
+v      vertices (of the skin, unless the name says otherwise)
+f      faces (triangles)
+e      expressions (blendshapes)
+i      identity coefficients
+k      landmarks
+t      texture coordinates (a vertex on a UV seam has several)
+p      vertices of the parts that follow the skin (interior, eyes, teeth, tongue)
+b      batch
+h w    image rows and columns
+n      iterations
+====== ==============================================================
+
+Units: lengths in millimetres, angles in radians, images float32 RGB in [0, 1] in the sRGB encoding (linear light
+only where a name says ``linear_``), positions in an image in pixels.
+
+Frames:
+
+* *head*: right-handed, origin between the eyeballs' centres, +x to the subject's left, +y up, +z out of the face.
+* *camera*: right-handed, +x right, +y down, +z forward (OpenCV). ``camera_from_head = diag(1, -1, -1) R(q)``, so a
+  frontal face is ``q = 0``.
+* *image*: continuous pixels, x first. Pixel (row i, column j) covers ``[j, j + 1) x [i, i + 1)``; its centre is
+  ``(j + 0.5, i + 0.5)``.
+* *texture*: u to the right, v upward, both in [0, 1].
+
+Left and right are always the subject's.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+
+class InputError(ValueError):
+    """The input (a photo, a file, an argument) cannot be used; the message says which, why and what to do.
+
+    Command-line programs turn it into exit code 2. Every other exception is a defect of ours.
+    """
+
+
+class Mesh(NamedTuple):
+    """A triangle mesh; a pytree of arrays."""
+
+    vertices: Float[Array, "v 3"]
+    """Positions [mm]."""
+    faces: Int[Array, "f 3"]
+    """Vertex indices, counter-clockwise seen from outside."""

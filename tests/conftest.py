@@ -1,0 +1,10 @@
+"""Strict test mode: shapes checked at run time, no implicit rank promotion, warnings are errors (pyproject.toml)."""
+
+from jaxtyping import install_import_hook
+
+# Must run before any module of the package is imported.
+_HOOK = install_import_hook("digitaltwin", "beartype.beartype")
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
