@@ -1,0 +1,52 @@
+"""Normals of faces and vertices.
+
+Letters: v vertices, f faces.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def face_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "f 3"]:
+    """Normal of each face, its length twice the face's area: ``(b - a) x (c - a)``.
+
+    Args:
+        vertices: positions [mm].
+        faces: vertex indices, counter-clockwise seen from outside.
+
+    Returns:
+        Outward vectors [mm^2]; zero for a degenerate face.
+    """
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return jnp.cross(b - a, c - a)
+
+
+def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
+    """Unit normal of each vertex: the normalised sum of its faces' normals, weighted by their areas.
+
+    A mirrored frame (the camera's, seen from the head's) keeps its handedness here, because both are right-handed.
+
+    Args:
+        vertices: positions [mm].
+        faces: vertex indices, counter-clockwise seen from outside.
+
+    Returns:
+        Unit vectors; zero where a vertex has no face or its faces cancel. Gradients stay finite there.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> corners = jnp.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> vertex_normals(corners, jnp.array([[0, 1, 2]]))[0].tolist()
+        [0.0, 0.0, 1.0]
+    """
+    normals = face_normals(vertices, faces)
+    summed = jnp.zeros_like(vertices).at[faces].add(normals[:, None, :])
+    return normalize(summed)
+
+
+def normalize(vectors: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
+    """Vectors scaled to unit length; zero vectors stay zero, with zero gradient."""
+    squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    # The inner where keeps the square root's infinite slope at zero out of the gradient.
+    safe = jnp.where(squared > 0, squared, 1)
+    return jnp.where(squared > 0, vectors / jnp.sqrt(safe), 0)
