@@ -36,7 +36,7 @@ class Photo:
     pixels: Float[np.ndarray, "h w 3"]
     """float32 sRGB in [0, 1], upright."""
     focal_px: float | None = None
-    """Focal length [px] by the camera's own account (EXIF), at the size of ``pixels``; None if it gave none."""
+    """Focal length [px] at the size of ``pixels``: the caller's, or the camera's own (EXIF); None if neither gave one."""
     original_size: tuple[int, int] = (0, 0)
     """Height and width [px] in the file, upright."""
     notes: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def focal_from_35mm(focal_35mm: float, height: int, width: int) -> float:
     return focal_35mm * float(np.hypot(height, width)) / _DIAGONAL_35MM
 
 
-def read_image(path: FilePath, *, working_side: int = WORKING_SIDE) -> Photo:
+def read_image(path: FilePath, *, focal_px: float | None = None, working_side: int = WORKING_SIDE) -> Photo:
     """Read a photo in any common format and colour mode.
 
     EXIF orientation and embedded colour profiles are applied, transparency is laid on white, the first frame of an
@@ -61,6 +61,7 @@ def read_image(path: FilePath, *, working_side: int = WORKING_SIDE) -> Photo:
 
     Args:
         path: the file.
+        focal_px: focal length in pixels of the file, upright; without it, what EXIF says.
         working_side: upper bound [px] for the long side of the result.
 
     Raises:
@@ -80,7 +81,7 @@ def read_image(path: FilePath, *, working_side: int = WORKING_SIDE) -> Photo:
         _decode(source, image, working_side)
     if (image.width > image.height) != (width > height):  # EXIF has turned it
         width, height = height, width
-    focal_px, notes = _focal_px(image, height, width)
+    focal_px, notes = (focal_px, []) if focal_px else _focal_px(image, height, width)
     pixels, colour_notes = _srgb(source, image, working_side)
     notes += colour_notes
     if animated:

@@ -92,6 +92,8 @@ def test_turned_jpeg_stays_upright_when_it_is_reduced(tmp_path, levels):
     assert photo.notes == ("reduced from 1024 x 768 to 128 x 96 px",)
     assert photo.focal_px == pytest.approx(focal_from_35mm(28.0, 96, 128))
     np.testing.assert_allclose(photo.pixels, levels / 255, atol=6 / 255)
+    given = read_image(tmp_path / "turned.jpg", working_side=128, focal_px=1000.0)
+    assert given.focal_px == pytest.approx(1000 / 8)
 
 
 def test_damaged_exif_does_not_cost_the_photo(tmp_path, levels):

@@ -1,0 +1,1 @@
+"""Commands: one verb a file, thin over the library; ``python -m experiments.<verb> --help``."""

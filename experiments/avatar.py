@@ -1,0 +1,36 @@
+"""Turn one photo of a face into a textured, rigged head.
+
+    python -m experiments.avatar --image=photo.jpg --out=out
+
+Writes avatar.glb, texture.png, preview.png and report.json. Ends with 0 when done, 2 when the photo or a flag cannot be
+used (one line says why and what to do), 1 after a defect of its own.
+"""
+
+from absl import flags
+
+from digitaltwin.avatar import create_avatar
+from digitaltwin.io.assets import asset_path
+from digitaltwin.io.files import make_folder
+from experiments import command
+
+_IMAGE = flags.DEFINE_string("image", None, "The photo; without it, the portrait that ships with the package.")
+_OUT = flags.DEFINE_string("out", "out", "Folder for the results; made if it is missing.")
+_FOCAL = flags.DEFINE_float(
+    "focal_px", None, "Focal length in pixels of the photo; without it, EXIF's or a guess.", 1.0
+)
+_TEXTURE = flags.DEFINE_integer("texture_size", 2048, "Side of the texture in pixels.", 64, 8192)
+_QUICK = flags.DEFINE_bool("quick", False, "A smaller texture (512), for a first look.")
+
+
+def main() -> None:
+    """Read the flags, make the avatar, save it, say where it is."""
+    command.keep_compiled_programs()
+    folder = make_folder(_OUT.value)  # before the work, so that it is not done in vain
+    image = asset_path("portrait.png") if _IMAGE.value is None else _IMAGE.value
+    size = 512 if _QUICK.value else _TEXTURE.value
+    create_avatar(image, focal_px=_FOCAL.value, texture_size=size).save(folder)
+    print(f"{folder}: avatar.glb, texture.png, preview.png, report.json")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,66 @@
+"""What every command of this folder does around its own work: flags, exit codes, the compilation cache."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+from digitaltwin.io.files import make_folder
+from digitaltwin.types import InputError
+
+DONE, DEFECT, UNUSABLE_INPUT = 0, 1, 2
+"""Exit codes: the work is done; a defect of this program; the input cannot be used, and one line says why."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command: parse its flags, call ``main``, leave with the exit code that says how it went."""
+    app.run(lambda _: _exit_code(main), flags_parser=_parse)
+
+
+def keep_compiled_programs() -> None:
+    """Keep what JAX compiles on disk, so that the next process need not compile it again.
+
+    In JAX's own choice of folder (``JAX_COMPILATION_CACHE_DIR``) if it has one, else in the user's cache folder. A
+    folder that cannot be written only costs time: it is done without.
+    """
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        try:
+            folder = make_folder(Path(base) / "digitaltwin" / "jax")
+        except InputError:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # The chain is many small programs: JAX's default would leave out those that compile in under a second.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
+    try:
+        main()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE_INPUT
+    except Exception:
+        traceback.print_exc()
+        print("This is a defect of digitaltwin: please report it together with the lines above.", file=sys.stderr)
+        return DEFECT
+    return DONE
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parse flags; absl on its own ends with 1 after a mistyped flag, and after ``--help`` too."""
+    try:
+        rest = flags.FLAGS(arguments)[1:]
+    except flags.Error as error:
+        print(f"{error} (--help lists the flags)", file=sys.stderr)
+        sys.exit(UNUSABLE_INPUT)
+    except SystemExit:  # only the help flags leave from here
+        sys.exit(DONE)
+    if rest:
+        print(f"{rest[0]}: every argument needs the name of its flag (--help lists the flags)", file=sys.stderr)
+        sys.exit(UNUSABLE_INPUT)
+    return rest
