@@ -45,7 +45,7 @@ class Cost(NamedTuple):
     peak_mb: float
     """Largest resident memory of the process so far."""
     stages_s: dict[str, float]
-    """The stages' own account, in order, from report.json."""
+    """What each stage took by its own account (report.json), in order."""
 
 
 def run_command(folder: Path, cache: Path) -> Cost:
@@ -65,9 +65,11 @@ def run_command(folder: Path, cache: Path) -> Cost:
 
 def run_again(folder: Path, cache: Path) -> Cost:
     """A second avatar in one process; meant for a process of its own."""
-    from digitaltwin.avatar import create_avatar  # here, so that the measuring process stays small
+    import jax  # here, so that the measuring process stays small
 
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    from digitaltwin.avatar import create_avatar
+
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     command.keep_compiled_programs()
     create_avatar(asset_path("portrait.png")).save(folder)
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -150,7 +152,7 @@ def _stages(folder: Path) -> dict[str, float]:
 
 def _megabytes(maxrss: int) -> float:
     """Linux counts in KiB, macOS in bytes."""
-    return maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Photo:
     pixels: Float[np.ndarray, "h w 3"]
     """float32 sRGB in [0, 1], upright."""
     focal_px: float | None = None
-    """Focal length [px] at the size of ``pixels``: the caller's, or the camera's own (EXIF); None if neither gave one."""
+    """Focal length [px] at the size of ``pixels``: the caller's, else the camera's own (EXIF), else None."""
     original_size: tuple[int, int] = (0, 0)
     """Height and width [px] in the file, upright."""
     notes: tuple[str, ...] = ()
