@@ -111,8 +111,10 @@ def interpolate(
         Weighted sums; 0 where no face is seen.
     """
     index = corners[jnp.maximum(fragments.face, 0)]
+    weight = fragments.barycentric[..., None]
     # One corner after the other: a third of the memory of a single gather.
-    return sum(fragments.barycentric[..., k, None] * attribute[index[..., k]] for k in range(3))
+    a, b, c = (weight[..., corner, :] * attribute[index[..., corner]] for corner in range(3))
+    return a + b + c
 
 
 def _screen_barycentric(
