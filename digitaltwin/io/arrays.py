@@ -22,7 +22,7 @@ _METADATA = "metadata.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip file can name
 
 
-def save_arrays(path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any] | None = None) -> None:
+def save_arrays(path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> None:
     """Write named arrays and their description as a compressed ``.npz``, atomically.
 
     Args:
@@ -41,7 +41,7 @@ def save_arrays(path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mappi
         >>> load_arrays(path)
         ({'x': array([0, 1, 2])}, {'unit': 'mm'})
     """
-    entries = {_METADATA: json.dumps(metadata or {}, sort_keys=True, allow_nan=False).encode()}
+    entries = {_METADATA: json.dumps(metadata, sort_keys=True, allow_nan=False).encode()}
     for name in sorted(arrays):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.asarray(arrays[name]), allow_pickle=False)

@@ -49,7 +49,7 @@ def test_numpy_reads_ours_and_we_read_numpys(tmp_path):
 
 def test_objects_are_neither_written_nor_read(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
-        save_arrays(tmp_path / "a.npz", {"a": np.array([{}, []], dtype=object)})
+        save_arrays(tmp_path / "a.npz", {"a": np.array([{}, []], dtype=object)}, {})
     assert not list(tmp_path.iterdir())
     np.savez(tmp_path / "pickled.npz", a=np.array([{}, []], dtype=object))
     with pytest.raises(InputError, match=r"pickled\.npz: not a whole"):
@@ -58,7 +58,7 @@ def test_objects_are_neither_written_nor_read(tmp_path):
 
 def test_broken_files_are_named(tmp_path):
     whole = tmp_path / "whole.npz"
-    save_arrays(whole, {"a": np.random.default_rng(0).normal(size=1000)})
+    save_arrays(whole, {"a": np.random.default_rng(0).normal(size=1000)}, {})
     data = whole.read_bytes()
     flipped = bytearray(data)
     flipped[len(data) // 2] ^= 0xFF

@@ -38,7 +38,7 @@ def test_folders_under_a_file_cannot_be_made(tmp_path):
         make_folder(tmp_path / "file" / "out")
     with pytest.raises(InputError, match="file: cannot write into this folder"):
         make_folder(tmp_path / "file")
-    for write in (lambda p: write_bytes(p, b""), lambda p: save_arrays(p, {"a": np.zeros(1)})):
+    for write in (lambda p: write_bytes(p, b""), lambda p: save_arrays(p, {"a": np.zeros(1)}, {})):
         with pytest.raises(InputError, match="cannot be written"):
             write(tmp_path / "file" / "a.npz")
     folder = make_folder(tmp_path / "a" / "b")
