@@ -1,0 +1,115 @@
+"""Square, rotated regions of an image, and sampling them without aliasing.
+
+A *region* has coordinates of its own, continuous like the image's, in which it is the unit square, x first. Letters:
+h w image rows and columns, n points, d their dimensions, l levels and m pixels
+of a pyramid, s samples along a region's side.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+LEVEL_COUNT = 14
+"""Levels of a pyramid: the last halves an image of 8192 px to one pixel."""
+
+
+class Region(NamedTuple):
+    """A square region of an image."""
+
+    centre: Float[Array, "2"]
+    """In image pixels."""
+    side: Float[Array, ""]
+    """In image pixels."""
+    angle: Float[Array, ""]
+    """Direction of its x axis in the image [rad], positive from +x to +y, that is clockwise to the eye."""
+
+
+class Pyramid(NamedTuple):
+    """An image and its halvings, one behind the other in one array, so that a level can be chosen under jit."""
+
+    pixels: Float[Array, "m 3"]
+    levels: Int[Array, "l 3"]
+    """Of each level its first pixel, rows and columns. Values, not static shapes: see :func:`make_pyramid`."""
+
+
+def make_pyramid(image: Float[Array, "h w 3"]) -> Pyramid:
+    """Halve an image by 2 x 2 means, ``LEVEL_COUNT - 1`` times.
+
+    A pixel of level l covers 2^l x 2^l pixels of the image; what is missing from an odd row or column repeats the edge.
+    The pixel array is padded to one of a few lengths, so that what is compiled for one photo serves for others as well,
+    whatever their format.
+    """
+    levels, parts, start = [], [], 0
+    for _ in range(LEVEL_COUNT):
+        height, width = image.shape[:2]
+        levels.append((start, height, width))
+        parts.append(image.reshape(height * width, 3))
+        start += height * width
+        even = jnp.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        image = (even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]) / 4
+    return Pyramid(jnp.concatenate([*parts, jnp.zeros((_padded_length(start) - start, 3))]), jnp.array(levels))
+
+
+def _padded_length(length: int) -> int:
+    """The next integer of the form i 2^j, i = 4 to 7, from 2^20 on: at most a quarter more, four lengths an octave."""
+    unit = 1 << max(18, length.bit_length() - 3)
+    return max(-(-length // unit), 4) * unit
+
+
+def image_from_region(region: Region, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Map region coordinates to image pixels: ``centre + side R(angle) (u - 1/2)``; a depth only by the side.
+
+    Example:
+        >>> region = Region(jnp.array([50.0, 40.0]), jnp.array(20.0), jnp.array(jnp.pi / 2))
+        >>> image_from_region(region, jnp.array([[1.0, 0.5]])).round(3).tolist()
+        [[50.0, 50.0]]
+    """
+    cosine, sine = jnp.cos(region.angle), jnp.sin(region.angle)
+    x, y = points[:, 0] - 0.5, points[:, 1] - 0.5
+    plane = jnp.stack([cosine * x - sine * y, sine * x + cosine * y], axis=1)
+    return jnp.concatenate([region.centre[None] + region.side * plane, region.side * points[:, 2:]], axis=1)
+
+
+def region_from_image(region: Region, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """The inverse of :func:`image_from_region`."""
+    cosine, sine = jnp.cos(region.angle), jnp.sin(region.angle)
+    x, y = jnp.moveaxis(points[:, :2] - region.centre[None], 1, 0)
+    plane = jnp.stack([cosine * x + sine * y, cosine * y - sine * x], axis=1)
+    return jnp.concatenate([plane / region.side + 0.5, points[:, 2:] / region.side], axis=1)
+
+
+def sample_region(pyramid: Pyramid, region: Region, size: int) -> Float[Array, "s s 3"]:
+    """Resample a region to ``size x size`` pixels; beyond the image its edge repeats.
+
+    Each pixel is the mean of 2 x 2 bilinear samples, taken from the level on which they lie 1/2 to 1 pixels apart, so
+    that detail finer than the result is averaged away, not folded back into it.
+    """
+    level = jnp.clip(jnp.floor(jnp.log2(region.side / size)).astype(jnp.int32), 0, LEVEL_COUNT - 1)
+    start, height, width = pyramid.levels[level]
+    points = image_from_region(region, _grid(2 * size)) / 2.0**level - 0.5  # in steps between pixel centres
+    corner = jnp.floor(points)
+    fraction = points - corner
+    column, row = jnp.moveaxis(corner.astype(jnp.int32), 1, 0)
+
+    def pixels(row, column):
+        return pyramid.pixels[start + jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)]
+
+    right, below = fraction[:, :1], fraction[:, 1:]
+    above_row = (1 - right) * pixels(row, column) + right * pixels(row, column + 1)
+    below_row = (1 - right) * pixels(row + 1, column) + right * pixels(row + 1, column + 1)
+    samples = (1 - below) * above_row + below * below_row
+    return samples.reshape(size, 2, size, 2, 3).mean((1, 3))
+
+
+def inside_image(pyramid: Pyramid, region: Region, size: int) -> Bool[Array, "s s"]:
+    """Which of a region's ``size x size`` pixels have their centres in the image."""
+    _, height, width = pyramid.levels[0]
+    points = image_from_region(region, _grid(size))
+    return jnp.all((points >= 0) & (points < jnp.stack([width, height])[None]), axis=1).reshape(size, size)
+
+
+def _grid(size: int) -> Float[Array, "n 2"]:
+    """Centres of ``size x size`` pixels in region coordinates, row by row."""
+    y, x = jnp.meshgrid(*[(jnp.arange(size) + 0.5) / size] * 2, indexing="ij")
+    return jnp.stack([x.ravel(), y.ravel()], axis=1)
