@@ -137,7 +137,7 @@ def main() -> None:
     measured: dict[str, Any] = {
         "workload": "one avatar of the shipped portrait, 2048 px texture",
         "better": "lower",
-        "machine": machine.describe("digitaltwin", "jax", "jaxlib", "numpy"),
+        "machine": machine.describe("jax", "jaxlib", "numpy"),
         "runs": {name: 1 if name == "cold" else runs for name in costs},
         "goals": {"wall_s": GOAL_S, "peak_mb": GOAL_PEAK_MB},
         "measured": {name: cost._asdict() for name, cost in costs.items()},

@@ -6,15 +6,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import digitaltwin
+
 
 def describe(*packages: str) -> dict[str, Any]:
-    """Processor, cores this process may use, memory, system, Python, and the versions of the named packages."""
+    """Processor, cores this process may use, memory, system, Python, our version and the named packages'."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "digitaltwin": digitaltwin.__version__,
         **{package: metadata.version(package) for package in packages},
     }
 

@@ -1,5 +1,6 @@
 """What every command of this folder does around its own work: flags, exit codes, the compilation cache."""
 
+import logging
 import os
 import sys
 import traceback
@@ -18,6 +19,8 @@ DONE, DEFECT, UNUSABLE_INPUT = 0, 1, 2
 
 def run(main: Callable[[], None]) -> None:
     """Run a command: parse its flags, call ``main``, leave with the exit code that says how it went."""
+    # absl shows its users every line of information, and JAX has one for each kind of device that is not there.
+    logging.getLogger("jax").setLevel(logging.WARNING)
     app.run(lambda _: _exit_code(main), flags_parser=_parse)
 
 
