@@ -69,17 +69,43 @@ def epnp(
     """
     if weights is None:
         weights = jnp.ones_like(points[:, 0])
-    candidates = [_poses(points, image_points, weights, count) for count in (4, 3)]
-    poses = jax.tree.map(lambda *parts: jnp.concatenate(parts), *candidates)
+    share = weights / jnp.sum(weights)
+
+    def pose(span: _Span) -> Pose:
+        found = _camera_points(span)
+        found = jnp.where(jnp.sum(share * found[:, 2]) < 0.0, -1.0, 1.0) * found
+        rigid = align(points, found, weights)
+        moved = rotate(rigid.rotation, points) + rigid.translation[None]
+        squared = jnp.sum((moved[:, :2] / moved[:, 2:] - image_points) ** 2, axis=1)
+        error = jnp.sqrt(jnp.sum(jnp.where(share > 0.0, share * squared, 0.0)))
+        usable = jnp.isfinite(error) & jnp.all((moved[:, 2] > 0.0) | (share == 0.0))
+        return Pose(rigid.rotation, rigid.translation, jnp.where(usable, error, jnp.inf))
+
+    spans = [span for count in (4, 3) for span in _spans(points, image_points, share, count)]
+    poses = jax.vmap(pose)(jax.tree.map(lambda *parts: jnp.stack(parts), *spans))
     best = jnp.argmin(poses.error)
     return jax.tree.map(lambda part: part[best], poses)
 
 
-def _poses(
-    points: Float[Array, "n 3"], image_points: Float[Array, "n 2"], weights: Float[Array, " n"], count: int
-) -> Pose:
-    """One pose for each assumed dimension of the null space, from ``count`` control points."""
-    share = weights / jnp.sum(weights)
+class _Span(NamedTuple):
+    """Where the control points may be, and a first guess; zeros stand for the fourth where there are three."""
+
+    affine: Float[Array, "n 4"]
+    """a: the points in terms of the control points."""
+    null: Float[Array, "4 4 3"]
+    """Null vectors, smallest singular value first, as positions of the control points in the points' unit."""
+    inner: Float[Array, "6 4 4"]
+    """For each pair of control points, the inner products of the null vectors' differences."""
+    lengths: Float[Array, " 6"]
+    """The pair's squared distance."""
+    start: Float[Array, " 4"]
+    """First guess of the null vectors' weights."""
+
+
+def _spans(
+    points: Float[Array, "n 3"], image_points: Float[Array, "n 2"], share: Float[Array, " n"], count: int
+) -> list[_Span]:
+    """The null space for ``count`` control points, with one guess for each assumed dimension of it."""
     centre = jnp.sum(share[:, None] * points, axis=0)
     centred = points - centre[None]
     covariance = jnp.einsum("n,ni,nj->ij", share, centred, centred, precision=Precision.HIGHEST)
@@ -104,33 +130,37 @@ def _poses(
     )
     system = jnp.tile(jnp.sqrt(share), 2)[:, None] * rows.reshape(-1, 3 * count)
     _, _, vt = jnp.linalg.svd(jnp.linalg.qr(system, mode="r"), full_matrices=True)
-    null = vt[::-1][:count].reshape(count, count, 3)  # vector, control point, xyz; smallest singular value first
+    null = vt[::-1][:count].reshape(count, count, 3)
 
     first, second = np.triu_indices(count, 1)
     sides = null[:, first] - null[:, second]
     inner = jnp.einsum("apx,bpx->pab", sides, sides, precision=Precision.HIGHEST)
     lengths = jnp.sum((controls[first] - controls[second]) ** 2, axis=1)
-    starts = jnp.stack([_weights_from_products(inner, lengths, pairs) for pairs in _PRODUCTS[count]])
-
-    def residual(beta: Float[Array, " c"]) -> Float[Array, " d"]:
-        return jnp.einsum("pab,a,b->p", inner, beta, beta, precision=Precision.HIGHEST) - lengths
-
-    def pose(start: Float[Array, " c"]) -> Pose:
-        beta, _ = minimise(
-            lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), start, iterations=_REFINEMENTS
+    more, pairs = 4 - count, 6 - len(first)
+    return [
+        _Span(
+            affine=jnp.pad(affine, ((0, 0), (0, more))),
+            null=jnp.pad(null, ((0, more), (0, more), (0, 0))) * extents[0],
+            inner=jnp.pad(inner, ((0, pairs), (0, more), (0, more))),
+            lengths=jnp.pad(lengths, (0, pairs)),
+            start=jnp.pad(_weights_from_products(inner, lengths, products), (0, more)),
         )
-        found = jnp.einsum("a,acx->cx", beta, null, precision=Precision.HIGHEST) * extents[0]
-        found = jnp.matmul(affine, found, precision=Precision.HIGHEST)
-        found = jnp.where(jnp.sum(share * found[:, 2]) < 0.0, -1.0, 1.0) * found
-        rigid = align(points, found, weights)
-        moved = rotate(rigid.rotation, points) + rigid.translation[None]
-        squared = jnp.sum((moved[:, :2] / moved[:, 2:] - image_points) ** 2, axis=1)
-        # A point without weight may be anything, NaN included.
-        error = jnp.sqrt(jnp.sum(jnp.where(share > 0.0, share * squared, 0.0)))
-        usable = jnp.isfinite(error) & jnp.all((moved[:, 2] > 0.0) | (share == 0.0))
-        return Pose(rigid.rotation, rigid.translation, jnp.where(usable, error, jnp.inf))
+        for products in _PRODUCTS[count]
+    ]
 
-    return jax.vmap(pose)(starts)
+
+def _camera_points(span: _Span) -> Float[Array, "n 3"]:
+    """The points in the camera frame, up to a common sign, from the null vectors' weights that fit the distances."""
+
+    def residual(beta: Float[Array, " 4"]) -> Float[Array, " 6"]:
+        return jnp.einsum("pab,a,b->p", span.inner, beta, beta, precision=Precision.HIGHEST) - span.lengths
+
+    def energy(beta: Float[Array, " 4"]) -> Float[Array, ""]:
+        return jnp.sum(residual(beta) ** 2)
+
+    beta, _ = minimise(energy, dense_proposal(residual), span.start, iterations=_REFINEMENTS)
+    controls = jnp.einsum("a,acx->cx", beta, span.null, precision=Precision.HIGHEST)
+    return jnp.matmul(span.affine, controls, precision=Precision.HIGHEST)
 
 
 def _weights_from_products(
