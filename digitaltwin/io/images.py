@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from digitaltwin.io.files import FilePath, reason, write_bytes
 from digitaltwin.types import InputError
@@ -73,15 +73,15 @@ def read_image(path: FilePath, *, focal_px: float | None = None, working_side: i
         (512, 512, 3)
     """
     source = Path(path)
-    with _open_file(source) as file:
+    # Pillow warns of odd metadata and of sizes near its limit; what matters of it is refused or noted here.
+    with _open_file(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         image = _open_image(source, file)
         width, height = image.size
-        # The further frames of an MPO, a common output of phones, are depth maps or thumbnails.
-        animated = getattr(image, "is_animated", False) and image.format != "MPO"
-        _decode(source, image, working_side)
-    if (image.width > image.height) != (width > height):  # EXIF has turned it
-        width, height = height, width
-    focal_px, notes = (focal_px, []) if focal_px else _focal_px(image, height, width)
+        animated = _decode(source, image, working_side)
+        if (image.width > image.height) != (width > height):  # EXIF has turned it
+            width, height = height, width
+        focal_px, notes = (focal_px, []) if focal_px else _focal_px(image, height, width)
     pixels, colour_notes = _srgb(source, image, working_side)
     notes += colour_notes
     if animated:
@@ -161,7 +161,9 @@ def write_image(path: FilePath, pixels: Float[np.ndarray, "h w c"]) -> None:
 def _check_size(source: object, height: int, width: int) -> None:
     """Refuse what is too large to decode or too small to hold a face."""
     if height * width > MAX_MEGAPIXELS * 1_000_000:
-        raise InputError(f"{source}: {width} x {height} px is over {MAX_MEGAPIXELS} megapixels; make it smaller.")
+        raise InputError(
+            f"{source}: {width} x {height} px is over {MAX_MEGAPIXELS} megapixels; make the photo smaller."
+        )
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{source}: {width} x {height} px is too small; each side needs at least {MIN_SIDE} px.")
 
@@ -180,14 +182,11 @@ def _open_file(source: Path) -> io.BufferedReader:
 
 def _open_image(source: Path, file: io.BufferedReader) -> Image.Image:
     """Read the header, and refuse by it what cannot or should not be decoded."""
-    too_large = InputError(f"{source}: is over {MAX_MEGAPIXELS} megapixels; make the photo smaller.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size refuses earlier
-            image = Image.open(file)
-    except Image.DecompressionBombError as error:
-        raise too_large from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # the second and third from some damaged headers
+        image = Image.open(file)
+    except Image.DecompressionBombError as error:  # Pillow's limit, which lies above ours
+        raise InputError(f"{source}: is over {MAX_MEGAPIXELS} megapixels; make the photo smaller.") from error
+    except Exception as error:  # mostly UnidentifiedImageError, but damaged headers raise many things
         file.seek(0)
         if file.read(12)[4:] in _HEIC:
             raise InputError(f"{source}: HEIC photos cannot be read here; export it as JPEG.") from error
@@ -196,9 +195,11 @@ def _open_image(source: Path, file: io.BufferedReader) -> Image.Image:
     return image
 
 
-def _decode(source: Path, image: Image.Image, working_side: int) -> None:
-    """Decode and turn upright, in place."""
+def _decode(source: Path, image: Image.Image, working_side: int) -> bool:
+    """Decode and turn upright, in place; says whether it is the first frame of an animation."""
     try:
+        # The further frames of an MPO, a common output of phones, are depth maps or thumbnails.
+        animated = getattr(image, "is_animated", False) and image.format != "MPO"
         # A JPEG decodes at 1/2, 1/4 or 1/8 for less than nothing; twice the target leaves the filtering to _reduce.
         image.draft(None, (2 * working_side, 2 * working_side))
         image.load()
@@ -207,6 +208,7 @@ def _decode(source: Path, image: Image.Image, working_side: int) -> None:
     # Damaged EXIF is no reason to refuse whole pixels; in place, because a copy forgets its EXIF in some formats.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
+    return animated
 
 
 def _focal_px(image: Image.Image, height: int, width: int) -> tuple[float | None, list[str]]:
