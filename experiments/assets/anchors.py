@@ -1,0 +1,231 @@
+"""Where the points of the face mesh lie on the head: found by rendering heads and asking the network.
+
+Random heads with random skins, expressions and poses are rendered; the network places its 468 points in each picture;
+a ray through each point meets the head at a face and barycentric weights, which name one point of the *mean* head. The
+medians over the pictures, made symmetric and put back onto the skin, are the anchors. Points of the lid margins and of
+the inner lips are then moved to the nearest point of the edge loops they mean.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import trimesh
+from absl import logging
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from digitaltwin.geometry.rotations import matrix_from_rotation_vector
+from digitaltwin.head.markup import (
+    LANDMARK_COUNT,
+    LEFT_EYE,
+    MESH_INNER_LIPS,
+    MESH_LEFT_EYE,
+    MESH_OVAL,
+    MESH_POINT_COUNT,
+    MESH_RIGHT_EYE,
+    MOUTH,
+    RIGHT_EYE,
+)
+from digitaltwin.head.model import HeadModel, express, neutral_shape, parts_vertices
+from digitaltwin.perception import detect_landmarks, landmarks_from_mesh
+from digitaltwin.render.rasterize import project, rasterize
+from digitaltwin.render.shading import Surface, portrait_lighting, render_mesh
+from digitaltwin.types import InputError
+
+PICTURES = 90
+SIZE_PX = 512
+DISTANCE_MM = 650.0
+FOCAL_PX = 1150.0
+MAX_YAW, MAX_PITCH = 0.40, 0.15
+SEARCH_PX = 14  # how far from a point outside the skin the nearest skin pixel may be
+EXPRESSION_SHARE = 0.06  # mean strength: enough to move the lips, too little to leave the neutral face
+
+
+@dataclass
+class Casts:
+    """What the rays met, on the mean head; NaN where nothing."""
+
+    mesh: np.ndarray  # [pictures 468 3] mm
+    landmarks: np.ndarray  # [pictures 104 3] mm
+    yaw: np.ndarray  # [pictures] rad
+
+
+def cast(
+    points_px: np.ndarray, screen: np.ndarray, faces: np.ndarray, seen: np.ndarray, mean: np.ndarray
+) -> np.ndarray:
+    """Positions on the mean head under image points.
+
+    Args:
+        points_px: [k 2].
+        screen: [v 3] pixel positions and depth of the rendered skin.
+        faces: [f 3] of the skin.
+        seen: [h w] index of the skin face each pixel sees, -1 elsewhere.
+        mean: [v 3] vertices of the mean head.
+    """
+    rows, columns = np.nonzero(seen >= 0)
+    distance, nearest = cKDTree(np.c_[columns + 0.5, rows + 0.5]).query(points_px)
+    corner = faces[seen[rows[nearest], columns[nearest]]]
+    triangle = screen[corner]
+    p, q = triangle[:, 1, :2] - triangle[:, 0, :2], triangle[:, 2, :2] - triangle[:, 0, :2]
+    d = points_px - triangle[:, 0, :2]
+    area = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+    b, c = (d[:, 0] * q[:, 1] - d[:, 1] * q[:, 0]) / area, (p[:, 0] * d[:, 1] - p[:, 1] * d[:, 0]) / area
+    weights = np.clip(np.stack([1 - b - c, b, c], 1), 0, 1) / triangle[:, :, 2]
+    weights /= weights.sum(1, keepdims=True)
+    position = np.einsum("kj,kjx->kx", weights, mean[corner])
+    position[distance > SEARCH_PX] = np.nan
+    return position
+
+
+def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed: int = 0) -> tuple[Casts, np.ndarray]:
+    """Renders heads, runs the network, casts the rays; also returns the first pictures as a contact sheet."""
+    rng = np.random.default_rng(seed)
+    mean, skin_faces = np.asarray(head.mean), np.asarray(head.faces)
+    groups = [head.parts_face_part == i for i in range(len(head.part_names))]
+    colours = {"upper_teeth": (0.86, 0.83, 0.76), "lower_teeth": (0.86, 0.83, 0.76), "tongue": (0.72, 0.36, 0.36)}
+    principal = jnp.full(2, SIZE_PX / 2)
+    faces = jnp.concatenate([head.faces, head.parts_faces + len(mean)])
+    see = jax.jit(lambda screen: rasterize(screen, faces, height=SIZE_PX, width=SIZE_PX).face)
+    mesh, landmarks, yaws, sheet = [], [], [], []
+    for number in tqdm(range(PICTURES), desc="anchors"):
+        identity = rng.normal(size=len(head.identity_deviation)) * np.asarray(head.identity_deviation)
+        strength = rng.exponential(EXPRESSION_SHARE, len(head.expression_names)).clip(0, 0.5)
+        strength[[i for i, n in enumerate(head.expression_names) if n.startswith(("eyeLook", "tongue"))]] = 0
+        neutral = neutral_shape(head, jnp.asarray(identity, jnp.float32))
+        beta = jnp.asarray(strength, jnp.float32)
+        yaw = 0.0 if number % 3 == 0 else rng.uniform(-MAX_YAW, MAX_YAW)
+        rotation = matrix_from_rotation_vector(jnp.array([rng.uniform(-MAX_PITCH, MAX_PITCH), yaw, 0.0]))
+        points = jnp.concatenate([express(head, neutral, beta), parts_vertices(head, neutral, beta)])
+        camera = (points + jnp.array([0.0, 35.0, 0.0])) @ rotation.T * jnp.array([1.0, -1.0, -1.0])
+        camera = camera + jnp.array([0.0, 0.0, DISTANCE_MM])
+        skin = jnp.asarray(skins[rng.integers(len(skins))])
+        surfaces = [Surface(camera[: len(mean)], head.faces, head.uv, head.uv_faces, skin)]
+        for name, mine in zip(head.part_names, groups):
+            texture = eye if name.endswith("eye") else np.full((1, 1, 3), colours.get(name, 0), np.float32)
+            texture = skin if name == "interior" else jnp.asarray(texture, jnp.float32)
+            part = (camera[len(mean) :], head.parts_faces[mine], head.parts_uv, head.parts_uv_faces[mine], texture)
+            surfaces.append(Surface(*part))
+        picture = render_mesh(
+            tuple(surfaces),
+            FOCAL_PX,
+            principal,
+            height=SIZE_PX,
+            width=SIZE_PX,
+            lighting=portrait_lighting(),
+            background=jnp.asarray(rng.uniform(0.2, 0.8, 3), jnp.float32),
+        ).colour
+        try:
+            found = detect_landmarks(picture)
+        except InputError:
+            logging.info("picture %d: no face found", number)
+            continue
+        screen = project(camera, FOCAL_PX, principal)
+        seen = np.asarray(see(screen))
+        seen = np.where(seen < len(skin_faces), seen, -1)
+        image_points = np.asarray(found.mesh_px)[:MESH_POINT_COUNT, :2]
+        targets = np.concatenate([image_points, np.asarray(landmarks_from_mesh(image_points))])
+        hit = cast(targets, np.asarray(screen), skin_faces, seen, mean)
+        mesh.append(hit[:MESH_POINT_COUNT])
+        landmarks.append(hit[MESH_POINT_COUNT:])
+        yaws.append(yaw)
+        if len(sheet) < 24:
+            shown = np.asarray(picture).copy()
+            for x, y in targets:
+                shown[int(np.clip(y, 1, SIZE_PX - 2)), int(np.clip(x, 1, SIZE_PX - 2))] = (0, 1, 0)
+            sheet.append(shown)
+    rows = [np.concatenate(sheet[i : i + 6], 1) for i in range(0, len(sheet) - 5, 6)]
+    return Casts(np.array(mesh), np.array(landmarks), np.array(yaws)), np.concatenate(rows)
+
+
+def mirror_pairs(points: np.ndarray) -> np.ndarray:
+    """Left-right partner of each point of a nearly symmetric set."""
+    return cKDTree(points).query(points * [-1, 1, 1])[1]
+
+
+def on_skin(head: HeadModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest face and barycentric weights on the mean skin."""
+    surface = trimesh.Trimesh(np.asarray(head.mean), np.asarray(head.faces), process=False)
+    nearest, _, face = trimesh.proximity.closest_point(surface, points)
+    weights = trimesh.triangles.points_to_barycentric(surface.triangles[face], nearest)
+    weights = np.clip(weights, 0, 1)
+    return face, weights / weights.sum(1, keepdims=True)
+
+
+def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest point on the border edges between vertices of a loop, as a face and barycentric weights."""
+    faces, mean = np.asarray(head.faces), np.asarray(head.mean)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1)
+    _, first, count = np.unique(edges, axis=0, return_index=True, return_counts=True)
+    border = first[count == 1]
+    border = border[np.isin(edges[border], loop).all(1)]
+    face, side = np.divmod(border, 3)
+    a, b = faces[face, side], faces[face, (side + 1) % 3]
+    start, along = mean[a], mean[b] - mean[a]
+    t = np.einsum("ksx,sx->ks", points[:, None] - start, along) / np.sum(along**2, 1)
+    t = np.clip(t, 0, 1)
+    distance = np.linalg.norm(start + t[..., None] * along - points[:, None], axis=2)
+    best = distance.argmin(1)
+    share = t[np.arange(len(points)), best]
+    weights = np.zeros((len(points), 3))
+    rows = np.arange(len(points))
+    weights[rows, side[best]] = 1 - share
+    weights[rows, (side[best] + 1) % 3] = share
+    return face[best], weights
+
+
+def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
+    """Anchors and the spread of what they were found from.
+
+    Args:
+        head: the model whose anchors are wanted.
+        casts: of :func:`cast_renders`.
+        loops: the skin's border loops at the eyes and the mouth.
+        mirror: [468] left-right partner of each mesh point.
+
+    Returns:
+        Arrays to merge into the head's, and figures [mm] for its metadata.
+    """
+    mean = np.asarray(head.mean)
+    arrays, figures = {}, {}
+    mouth = max(loops, key=len)
+    eyes = {np.sign(mean[loop, 0].mean()): loop for loop in loops if loop is not mouth}
+    landmark_mirror = mirror_pairs(np.nanmedian(casts.landmarks, 0))
+    for name, points, partner in (("mesh_points", casts.mesh, mirror), ("landmarks", casts.landmarks, landmark_mirror)):
+        median = np.nanmedian(points, 0)
+        median = (median + median[partner] * [-1, 1, 1]) / 2
+        face, weights = on_skin(head, median)
+        if name == "mesh_points":
+            snapped = [(np.array(MESH_LEFT_EYE), eyes[1.0]), (np.array(MESH_RIGHT_EYE), eyes[-1.0])]
+            snapped.append((np.array(MESH_INNER_LIPS), mouth))
+        else:
+            snapped = [(LEFT_EYE, eyes[1.0]), (RIGHT_EYE, eyes[-1.0]), (MOUTH[12:], mouth)]
+        for which, loop in snapped:
+            face[which], weights[which] = on_loop(head, loop, median[which])
+        arrays[f"{name}.faces"], arrays[f"{name}.barycentric"] = face, weights
+        deviation = np.linalg.norm(points - median, axis=2)
+        frontal = np.abs(casts.yaw) < 0.05
+        figures[name] = {
+            "pictures": len(points),
+            "spread_frontal_median_mm": round(float(np.nanmedian(deviation[frontal])), 2),
+            "spread_turned_median_mm": round(float(np.nanmedian(deviation[~frontal])), 2),
+            "spread_p90_mm": round(float(np.nanpercentile(deviation, 90)), 2),
+        }
+        if name == "mesh_points":
+            oval = deviation[:, np.array(MESH_OVAL)]
+            figures["oval"] = {
+                "spread_frontal_median_mm": round(float(np.nanmedian(oval[frontal])), 2),
+                "spread_turned_median_mm": round(float(np.nanmedian(oval[~frontal])), 2),
+            }
+    assert len(arrays["landmarks.faces"]) == LANDMARK_COUNT
+    return arrays, figures
+
+
+def plain_eye(size: int = 128) -> np.ndarray:
+    """A brown iris and black pupil on white in the eye's texture coordinates, enough for the network to see an eye."""
+    y, x = np.meshgrid((np.arange(size) + 0.5) / size - 0.5, (np.arange(size) + 0.5) / size - 0.5, indexing="ij")
+    angle = 2 * np.pi * np.hypot(x, y)[..., None]
+    iris, pupil = np.array([0.33, 0.22, 0.14]), np.array([0.03, 0.03, 0.03])
+    colour = np.where(angle < 0.16, pupil, np.where(angle < 0.49, iris, np.array([0.90, 0.88, 0.86])))
+    return colour.astype(np.float32)

