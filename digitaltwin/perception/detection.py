@@ -5,30 +5,27 @@ them from the host, where it can look again, closer or with the photo turned, if
 """
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from digitaltwin.io.assets import asset_path
+from digitaltwin.perception import detector, face_mesh
 from digitaltwin.perception.detector import Detections, detect_candidates, region_of_detection, suppress
 from digitaltwin.perception.face_mesh import FaceMesh, read_expression, read_mesh, region_of_mesh
 from digitaltwin.perception.landmarks import landmarks_from_mesh
 from digitaltwin.perception.network import Network, load_network
-from digitaltwin.perception.region import Pyramid, Region, make_pyramid
+from digitaltwin.perception.region import Pyramid, Region, make_pyramid, sample_region
 from digitaltwin.types import InputError
 
 MIN_PRESENCE = 0.5
 """Probability of a face, by the mesh network, below which a detection is discarded."""
 MIN_FACE_PX = 48
 """Smaller faces (long side of the mesh's bounds) show too little to be worth a measurement."""
-_MESH_PASSES = 2  # the second look has the region the network was trained on
-_TILE_DEPTH = 2  # tiles of 1/2 and 1/4 of the long side
-_CHUNK = 8  # regions looked at in one call
+_TILE_PARTS = (2, 4)  # tiles of 1/2 and 1/4 of the long side
 
 
 class Perception(NamedTuple):
@@ -76,8 +73,7 @@ def detect_faces(perception: Perception, pyramid: Pyramid, regions: Region) -> D
     Returns:
         ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
     """
-    candidates = jax.vmap(detect_candidates, (None, None, 0))(perception.detector, pyramid, regions)
-    return suppress(jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), candidates))
+    return _detect(perception.detector, _sample_for_detector(pyramid, regions), regions)
 
 
 def read_face(perception: Perception, pyramid: Pyramid, region: Region) -> tuple[FaceMesh, Float[Array, "52"]]:
@@ -85,14 +81,35 @@ def read_face(perception: Perception, pyramid: Pyramid, region: Region) -> tuple
 
     The region is recomputed from the mesh and looked at once more: a detector's box is rough.
     """
+    _, region = _read(perception.face_mesh, _sample_for_mesh(pyramid, region), region)
+    mesh, _ = _read(perception.face_mesh, _sample_for_mesh(pyramid, region), region)
+    return mesh, _read_expression(perception.expressions, mesh.points)
 
-    def look(region, _):
-        mesh = read_mesh(perception.face_mesh, pyramid, region)
-        return region_of_mesh(mesh.points), mesh
 
-    _, meshes = lax.scan(look, region, length=_MESH_PASSES)
-    mesh = jax.tree.map(lambda field: field[-1], meshes)
-    return mesh, read_expression(perception.expressions, mesh.points)
+# Compiled apart, because the sampling depends on the size of the pyramid and the networks, which take the longest to
+# compile, do not. Inside a caller's jit or vmap these are ordinary functions.
+_make_pyramid = jax.jit(make_pyramid)
+_sample_for_mesh = jax.jit(functools.partial(sample_region, size=face_mesh.INPUT_SIZE))
+_sample_for_detector = jax.jit(
+    jax.vmap(functools.partial(sample_region, size=detector.INPUT_SIZE, black_outside=True), (None, 0))
+)
+_region_of_detection = jax.jit(region_of_detection)
+_read_expression = jax.jit(read_expression)
+_suppress = jax.jit(suppress)
+
+
+@jax.jit
+def _detect(network: Network, pixels: Float[Array, "r 128 128 3"], regions: Region) -> Detections:
+    candidates = jax.vmap(detect_candidates, (None, 0, 0))(network, pixels, regions)
+    count, per_region = candidates.scores.shape
+    candidates = jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), candidates)
+    return suppress(candidates, jnp.repeat(jnp.arange(count), per_region))
+
+
+@jax.jit
+def _read(network: Network, pixels: Float[Array, "256 256 3"], region: Region) -> tuple[FaceMesh, Region]:
+    mesh = read_mesh(network, pixels, region)
+    return mesh, region_of_mesh(mesh.points)
 
 
 def detect_landmarks(
@@ -103,8 +120,8 @@ def detect_landmarks(
 ) -> FaceLandmarks:
     """Find the largest face in a photo and read its landmarks and expression.
 
-    The whole photo is searched first, then the photo in quarter turns, then overlapping tiles, for small faces, upright
-    and turned; the first search that finds a face ends it.
+    The whole photo is searched first, in four quarter turns; if it shows no face, overlapping tiles are, where small
+    ones are larger. So in a photo that has large faces, small ones are neither found nor counted.
 
     Args:
         image: sRGB in [0, 1].
@@ -123,11 +140,12 @@ def detect_landmarks(
     perception = perception or load_perception()
     pyramid = _make_pyramid(jnp.asarray(image, jnp.float32))
     height, width = image.shape[:2]
-    for regions in _searches(height, width):
-        faces = _faces_in(perception, pyramid, regions)
-        if faces:
-            break
-    else:
+    long_side = max(height, width)
+    faces = _faces_in(perception, pyramid, [_quarter_turns((width / 2, height / 2, long_side))])
+    if not faces:
+        tiles = [tile for parts in _TILE_PARTS for tile in _tiles(height, width, long_side / parts)]
+        faces = _faces_in(perception, pyramid, [_quarter_turns(tile) for tile in tiles])
+    if not faces:
         raise InputError(
             f"image: no face found in {width} x {height} pixels; take a photo that shows the whole face from the "
             "front, sharp, evenly lit and not covered, or crop the photo to it."
@@ -149,27 +167,16 @@ def detect_landmarks(
     )
 
 
-_make_pyramid = jax.jit(make_pyramid)
-_detect_faces = jax.jit(detect_faces)
-_suppress = jax.jit(suppress)
-
-
-@jax.jit
-def _read_detection(perception: Perception, pyramid: Pyramid, box: Float[Array, "4"], keypoints: Float[Array, "6 2"]):
-    return read_face(perception, pyramid, region_of_detection(box, keypoints))
-
-
-def _faces_in(perception: Perception, pyramid: Pyramid, regions: Region) -> list[tuple[FaceMesh, np.ndarray]]:
+def _faces_in(perception: Perception, pyramid: Pyramid, searches: list[Region]) -> list[tuple[FaceMesh, np.ndarray]]:
     """The faces in several regions that the mesh network confirms, each once: (mesh, scores) in host memory."""
-    count = len(regions.side)
-    if count > 1:  # whole chunks, so that two sizes get compiled in all; looking twice at the last does no harm
-        rows = np.minimum(np.arange(-(-count // _CHUNK) * _CHUNK), count - 1).reshape(-1, _CHUNK)
-        chunks = [_detect_faces(perception, pyramid, Region(*[field[row] for field in regions])) for row in rows]
-        detections = _suppress(jax.tree.map(lambda *fields: jnp.concatenate(fields), *chunks))
-    else:
-        detections = _detect_faces(perception, pyramid, regions)
+    found = [detect_faces(perception, pyramid, regions) for regions in searches]
+    detections = jax.tree.map(lambda *fields: np.concatenate(fields), *found)
+    if len(found) > 1:
+        detections = _suppress(detections, np.arange(len(detections.scores)))
     boxes, keypoints, scores = jax.tree.map(np.asarray, detections)
-    faces = [_read_detection(perception, pyramid, boxes[i], keypoints[i]) for i in np.flatnonzero(scores)]
+    faces = [
+        read_face(perception, pyramid, _region_of_detection(boxes[i], keypoints[i])) for i in np.flatnonzero(scores)
+    ]
     return [(mesh, scores) for mesh, scores in jax.tree.map(np.asarray, faces) if mesh.presence >= MIN_PRESENCE]
 
 
@@ -178,21 +185,18 @@ def _extent(mesh: FaceMesh) -> float:
     return float(np.max(np.ptp(mesh.points[:, :2], axis=0)))
 
 
-def _searches(height: int, width: int) -> Iterator[Region]:
-    """Batches of regions to look at, from the likely to the far-fetched."""
-    long_side = max(height, width)
-    whole = np.array([[width / 2, height / 2, long_side]])
-    tiles = np.concatenate([_tiles(height, width, long_side / 2**depth) for depth in range(1, _TILE_DEPTH + 1)])
-    for squares in (whole, tiles):
-        for quarter_turns in ((0,), (1, 3, 2)):
-            x, y, side, turn = np.array(
-                [(*square, turn) for turn in quarter_turns for square in squares], dtype=np.float32
-            ).T
-            fields = (np.stack([x, y], axis=1), side, turn * np.float32(np.pi / 2))
-            yield Region(*[jnp.asarray(field) for field in fields])
+def _quarter_turns(square: tuple[float, float, float]) -> Region:
+    """The four ways of looking at a square (x and y of its centre, side).
+
+    All four always: at a face that lies on its side the detector fires too, only less sure and with wrong key points.
+    """
+    x, y, side = square
+    angles = np.arange(4, dtype=np.float32) * np.float32(np.pi / 2)
+    rows = np.broadcast_to(np.array([x, y, side], np.float32), (4, 3))
+    return Region(jnp.asarray(rows[:, :2]), jnp.asarray(rows[:, 2]), jnp.asarray(angles))
 
 
-def _tiles(height: int, width: int, side: float) -> Float[np.ndarray, "r 3"]:
+def _tiles(height: int, width: int, side: float) -> list[tuple[float, float, float]]:
     """Squares (x and y of the centre, side) that cover the image, neighbours sharing at least half of themselves."""
 
     def centres(extent):
@@ -200,4 +204,4 @@ def _tiles(height: int, width: int, side: float) -> Float[np.ndarray, "r 3"]:
             return [extent / 2]
         return np.linspace(side / 2, extent - side / 2, 1 + int(np.ceil(2 * (extent - side) / side)))
 
-    return np.array([(x, y, side) for y in centres(height) for x in centres(width)])
+    return [(x, y, side) for y in centres(height) for x in centres(width)]

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from digitaltwin.perception.network import Network, apply_network
-from digitaltwin.perception.region import Pyramid, Region, image_from_region, inside_image, sample_region
+from digitaltwin.perception.region import Region, image_from_region
 
 INPUT_SIZE = 128
 MIN_SCORE = 0.5
@@ -34,20 +34,17 @@ class Detections(NamedTuple):
     """Probability of a face; 0 in a row that holds none."""
 
 
-def detect_candidates(network: Network, pyramid: Pyramid, region: Region) -> Detections:
+def detect_candidates(network: Network, pixels: Float[Array, "128 128 3"], region: Region) -> Detections:
     """Look for faces in one region, upright with respect to it, about 1/10 of its side or larger.
 
     Args:
         network: ``Perception.detector``.
-        pyramid: The image.
-        region: Where to look; its angle must be a multiple of a quarter turn, or the boxes would not stay upright.
+        pixels: The region, resampled, black outside the image as the network has learned it.
+        region: Where it lies; its angle must be a multiple of a quarter turn, or the boxes would not stay upright.
 
     Returns:
         A candidate for each of the 896 anchors, scores below ``MIN_SCORE`` set to 0.
     """
-    pixels = sample_region(pyramid, region, INPUT_SIZE)
-    # The network has learned black borders.
-    pixels = jnp.where(inside_image(pyramid, region, INPUT_SIZE)[:, :, None], pixels, 0.0)
     values, logits = apply_network(network, 2 * pixels[None] - 1)
     return decode(values[0], logits[0, :, 0], region)
 
@@ -72,11 +69,15 @@ def decode(values: Float[Array, "n 16"], logits: Float[Array, " n"], region: Reg
     return Detections(boxes, points[:, 2:], jnp.where(scores >= MIN_SCORE, scores, 0.0))
 
 
-def suppress(candidates: Detections) -> Detections:
-    """Reduce the candidates to faces: the best takes the score-weighted mean of all that overlap it, and so on.
+def suppress(candidates: Detections, views: Int[Array, " n"]) -> Detections:
+    """Reduce the candidates to faces: the best takes all that overlap it, then the best of the rest, and so on.
+
+    A face is the score-weighted mean of its candidates, but only of those from the best one's view: a face seen
+    sideways, or cut in half by a view's border, gives key points that would spoil the mean.
 
     Args:
-        candidates: n of them, from one region or several.
+        candidates: n of them.
+        views: For each, in which of several views of the image (turns, tiles) it was found.
 
     Returns:
         ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
@@ -87,7 +88,7 @@ def suppress(candidates: Detections) -> Detections:
         overlap = jax.vmap(intersection_over_union, (None, 0))(candidates.boxes[best], candidates.boxes)
         # The best belongs to its own cluster even if its box is degenerate, so that the search always moves on.
         cluster = (overlap > MIN_OVERLAP).at[best].set(True)
-        weights = jnp.where(cluster, scores, 0.0)
+        weights = jnp.where(cluster & (views == views[best]), scores, 0.0)
         weights = weights / jnp.maximum(weights.sum(), MIN_SCORE)
         mean_box = jnp.sum(weights[:, None] * candidates.boxes, axis=0)
         mean_keypoints = jnp.sum(weights[:, None, None] * candidates.keypoints, axis=0)

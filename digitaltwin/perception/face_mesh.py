@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, MESH_LEFT_EYE, MESH_RIGHT_EYE
 from digitaltwin.perception.network import Network, apply_network
-from digitaltwin.perception.region import Pyramid, Region, image_from_region, region_from_image, sample_region
+from digitaltwin.perception.region import Region, image_from_region, region_from_image
 
 INPUT_SIZE = 256
 POINT_COUNT = 478
@@ -43,19 +43,18 @@ class FaceMesh(NamedTuple):
     """Probability that there is a face."""
 
 
-def read_mesh(network: Network, pyramid: Pyramid, region: Region) -> FaceMesh:
+def read_mesh(network: Network, pixels: Float[Array, "256 256 3"], region: Region) -> FaceMesh:
     """Place the face mesh on the face in a region.
 
     Args:
         network: ``Perception.face_mesh``.
-        pyramid: The image.
-        region: From :func:`~digitaltwin.perception.detector.region_of_detection` or :func:`region_of_mesh`.
+        pixels: The region, resampled.
+        region: Where it lies, from :func:`~digitaltwin.perception.detector.region_of_detection` or
+            :func:`region_of_mesh`.
     """
-    pixels = sample_region(pyramid, region, INPUT_SIZE)
     points, logit, _ = apply_network(network, pixels[None])
-    return FaceMesh(
-        image_from_region(region, points.reshape(POINT_COUNT, 3) / INPUT_SIZE), jax.nn.sigmoid(logit.reshape(()))
-    )
+    points = image_from_region(region, points.reshape(POINT_COUNT, 3) / INPUT_SIZE)
+    return FaceMesh(points, jax.nn.sigmoid(logit.reshape(())))
 
 
 def region_of_mesh(points: Float[Array, "478 3"]) -> Region:

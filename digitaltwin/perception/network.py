@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -65,7 +66,7 @@ def load_network(path: Path) -> Network:
     unknown = {operation.kind for operation in operations} - OPERATIONS.keys()
     if unknown:
         raise KeyError(f"{path}: unknown operations {sorted(unknown)}")
-    weights = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+    weights = jax.device_put({name: array.astype(np.float32) for name, array in arrays.items()})
     return Network(weights, operations, tuple(graph["inputs"]), tuple(graph["outputs"]))
 
 

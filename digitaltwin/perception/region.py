@@ -8,7 +8,7 @@ of a pyramid, s samples along a region's side.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 LEVEL_COUNT = 14
 """Levels of a pyramid: the last halves an image of 8192 px to one pixel."""
@@ -79,15 +79,22 @@ def region_from_image(region: Region, points: Float[Array, "n d"]) -> Float[Arra
     return jnp.concatenate([plane / region.side + 0.5, points[:, 2:] / region.side], axis=1)
 
 
-def sample_region(pyramid: Pyramid, region: Region, size: int) -> Float[Array, "s s 3"]:
-    """Resample a region to ``size x size`` pixels; beyond the image its edge repeats.
+def sample_region(pyramid: Pyramid, region: Region, size: int, *, black_outside: bool = False) -> Float[Array, "s s 3"]:
+    """Resample a region to ``size x size`` pixels.
 
     Each pixel is the mean of 2 x 2 bilinear samples, taken from the level on which they lie 1/2 to 1 pixels apart, so
     that detail finer than the result is averaged away, not folded back into it.
+
+    Args:
+        pyramid: The image.
+        region: What to resample.
+        size: Pixels along its side.
+        black_outside: Beyond the image there is black; else the image's edge repeats.
     """
     level = jnp.clip(jnp.floor(jnp.log2(region.side / size)).astype(jnp.int32), 0, LEVEL_COUNT - 1)
     start, height, width = pyramid.levels[level]
-    points = image_from_region(region, _grid(2 * size)) / 2.0**level - 0.5  # in steps between pixel centres
+    positions = image_from_region(region, _grid(2 * size))
+    points = positions / 2.0**level - 0.5  # in steps between pixel centres
     corner = jnp.floor(points)
     fraction = points - corner
     column, row = jnp.moveaxis(corner.astype(jnp.int32), 1, 0)
@@ -99,14 +106,10 @@ def sample_region(pyramid: Pyramid, region: Region, size: int) -> Float[Array, "
     above_row = (1 - right) * pixels(row, column) + right * pixels(row, column + 1)
     below_row = (1 - right) * pixels(row + 1, column) + right * pixels(row + 1, column + 1)
     samples = (1 - below) * above_row + below * below_row
+    if black_outside:
+        extent = pyramid.levels[0, :0:-1]  # width, height
+        samples = jnp.where(jnp.all((positions >= 0) & (positions < extent[None]), axis=1, keepdims=True), samples, 0.0)
     return samples.reshape(size, 2, size, 2, 3).mean((1, 3))
-
-
-def inside_image(pyramid: Pyramid, region: Region, size: int) -> Bool[Array, "s s"]:
-    """Which of a region's ``size x size`` pixels have their centres in the image."""
-    _, height, width = pyramid.levels[0]
-    points = image_from_region(region, _grid(size))
-    return jnp.all((points >= 0) & (points < jnp.stack([width, height])[None]), axis=1).reshape(size, size)
 
 
 def _grid(size: int) -> Float[Array, "n 2"]:
