@@ -1,1 +1,6 @@
-"""."""
+"""The avatar as files other programs read, and as a picture to judge it by."""
+
+from digitaltwin.export.gltf import Material, Primitive, write_glb
+from digitaltwin.export.preview import preview, turned
+
+__all__ = ["Material", "Primitive", "preview", "turned", "write_glb"]

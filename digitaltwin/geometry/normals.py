@@ -3,6 +3,7 @@
 Letters: v vertices, f faces.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -21,6 +22,7 @@ def face_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Flo
     return jnp.cross(b - a, c - a)
 
 
+@jax.jit
 def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
     """Unit normal of each vertex: the normalised sum of its faces' normals, weighted by their areas.
 

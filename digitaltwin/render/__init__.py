@@ -1,1 +1,30 @@
-"""."""
+"""Pictures of meshes by a z-buffer in JAX."""
+
+from digitaltwin.render.colour import lab_from_linear, linear_from_srgb, srgb_from_linear
+from digitaltwin.render.rasterize import Fragments, interpolate, project, rasterize
+from digitaltwin.render.shading import (
+    Lighting,
+    Picture,
+    Surface,
+    flat_lighting,
+    portrait_lighting,
+    render_mesh,
+    sample_texture,
+)
+
+__all__ = [
+    "Fragments",
+    "Lighting",
+    "Picture",
+    "Surface",
+    "flat_lighting",
+    "interpolate",
+    "lab_from_linear",
+    "linear_from_srgb",
+    "portrait_lighting",
+    "project",
+    "rasterize",
+    "render_mesh",
+    "sample_texture",
+    "srgb_from_linear",
+]

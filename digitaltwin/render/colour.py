@@ -3,6 +3,7 @@
 All take and return the colour in the last axis and work on any number of leading axes.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,6 +13,7 @@ _XYZ_FROM_LINEAR = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
 _WHITE_XYZ = _XYZ_FROM_LINEAR.sum(axis=1)
 
 
+@jax.jit
 def linear_from_srgb(srgb: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
     """Decode sRGB to linear light, [0, 1] to [0, 1].
 
@@ -23,6 +25,7 @@ def linear_from_srgb(srgb: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
     return jnp.where(srgb <= 0.04045, srgb / 12.92, ((jnp.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
+@jax.jit
 def srgb_from_linear(linear: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
     """Encode linear light as sRGB; what lies outside [0, 1] is clipped.
 

@@ -8,6 +8,7 @@ block at once, which keeps the scatter's index arithmetic out of the inner loop.
 Letters: v vertices, f faces, h w rows and columns of the image, m pairs in a portion, r c rows and columns of a block.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -49,6 +50,7 @@ def project(
     return jnp.concatenate([focal_px * vertices[:, :2] / safe + principal_point_px[None], depth], axis=1)
 
 
+@partial(jax.jit, static_argnames=("height", "width", "near", "cull"))
 def rasterize(
     screen: Float[Array, "v 3"],
     faces: Int[Array, "f 3"],
@@ -97,6 +99,7 @@ def rasterize(
     return Fragments(face, barycentric, jnp.where(hit, 1 / inverse_depth, jnp.inf))
 
 
+@jax.jit
 def interpolate(
     fragments: Fragments, attribute: Float[Array, "a n"], corners: Int[Array, "f 3"]
 ) -> Float[Array, "h w n"]:

@@ -55,7 +55,7 @@ class Picture(NamedTuple):
 
 
 WRAP = 0.35
-"""How far light reaches round the terminator, as a share of the radius: large lamps, and light scattered in the skin."""
+"""How far light reaches round the terminator: lamps are large, and skin scatters."""
 SHININESS = 40.0
 """Exponent of the Blinn-Phong highlight."""
 # Four samples of a pixel on a turned grid: no two share a row or a column, which serves near-level edges best.

@@ -1,0 +1,185 @@
+"""From a photo onto the skin: which texels it shows, in what colour, and how far it is to be trusted there.
+
+Letters: v vertices, f faces, n texels a photo may colour, s edge of the texture, h w rows and columns of the photo.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from digitaltwin.geometry.normals import normalize, vertex_normals
+from digitaltwin.render.colour import lab_from_linear
+from digitaltwin.render.rasterize import project, rasterize
+from digitaltwin.render.shading import sample_texture
+from digitaltwin.render.window import linear_window
+from digitaltwin.texture.layout import TextureLayout
+from digitaltwin.texture.pyramid import blur, double, halve
+from digitaltwin.types import InputError
+
+VIEW = 1024
+"""Edge of the window cut out of the photo [px]: one size, so that one compilation serves all photos."""
+_DEPTH_SLACK_MM = 0.7
+_FEATHER = 6  # radius [coarse texels, four texels each] over which visibility ends: about 6 mm on the face
+
+
+class Projection(NamedTuple):
+    """What a photo says about the skin."""
+
+    linear_colour: Float[Array, "s s 3"]
+    """Colours in the photo, linear light; 0 where ``weight`` is."""
+    weight: Float[Array, "s s"]
+    """Trust in them, in [0, 1]."""
+
+
+class View(NamedTuple):
+    """A square window of a photo, of a size of its own, and its camera."""
+
+    linear: Float[Array, "n n 3"]
+    focal_px: Float[Array, ""]
+    principal_point_px: Float[Array, " 2"]
+    low_px: Float[Array, " 2"]
+    """The photo's corners in the window, x first: beyond them ``linear`` is made up."""
+    high_px: Float[Array, " 2"]
+
+
+def project_texture(
+    image: Float[np.ndarray, "h w 3"] | Float[Array, "h w 3"],
+    vertices: Float[Array, "v 3"],
+    faces: Int[Array, "f 3"],
+    layout: TextureLayout,
+    *,
+    focal_px: float | Float[Array, ""],
+    principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"],
+) -> Projection:
+    """Colour the texels that a photo shows.
+
+    The weight is the product of: visibility by the z-buffer, feathered inward; the cosine between normal and line of
+    sight, from nothing at 0.15 to full at 0.45; the place on the face, ending about the oval; and, outside the oval and
+    just within it, likeness to the skin of the face, which keeps hair, background and collars off the head.
+
+    Args:
+        image: the photo, sRGB.
+        vertices: the posed skin, camera frame [mm].
+        faces: of the skin.
+        layout: :func:`digitaltwin.texture.layout.make_layout` of the head.
+        focal_px: focal length [px] of the photo.
+        principal_point_px: (c_x, c_y) [px].
+
+    Raises:
+        InputError: no part of the face lies in the photo.
+    """
+    region = np.unique(np.asarray(faces)[np.asarray(layout.face)])
+    view = cut_view(np.asarray(image), np.asarray(vertices)[region], float(focal_px), np.asarray(principal_point_px))
+    return _project(view, vertices, faces, layout, layout.covered.shape[0])
+
+
+def cut_view(
+    image: Float[np.ndarray, "h w 3"],
+    points: Float[np.ndarray, "m 3"],
+    focal_px: float,
+    principal_point_px: Float[np.ndarray, " 2"],
+) -> View:
+    """The square window of a photo around points, resampled in linear light (antialiased) to :data:`VIEW` pixels.
+
+    Raises:
+        InputError: the points do not lie in front of the camera and within the photo.
+    """
+    height, width = image.shape[:2]
+    screen = np.asarray(project(jnp.asarray(points), focal_px, jnp.asarray(principal_point_px, jnp.float32)))
+    low, high = screen[:, :2].min(axis=0), screen[:, :2].max(axis=0)
+    in_photo = np.all(high > 0) and np.all(low < [width, height])
+    if not (in_photo and np.all(screen[:, 2] > 0)):
+        raise InputError("image: the fitted face lies outside the photo; check the landmarks the fit was given.")
+    edge = 1.04 * (high - low).max()
+    corner = (low + high - edge) / 2
+    scale = VIEW / edge
+
+    return View(
+        jnp.asarray(linear_window(image, corner, float(edge), VIEW)),
+        jnp.float32(focal_px * scale),
+        jnp.asarray((principal_point_px - corner) * scale, jnp.float32),
+        jnp.asarray(-corner * scale, jnp.float32),
+        jnp.asarray((np.array([width, height]) - corner) * scale, jnp.float32),
+    )
+
+
+def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """How much each colour looks like the bulk of the weighted ones, from 0 to 1.
+
+    In Lab the skin of one face is a compact cloud; lips, brows, eyes and beard are its outliers. Centre and widths are
+    found in three rounds, each weighing by the likeness of the last: ``exp(-max(0, d^2 - 2) / 2)``, d the distance
+    in widths.
+    """
+    lab = lab_from_linear(linear).reshape(-1, 3)
+    trust = weight.reshape(-1, 1)
+    likeness = jnp.ones_like(trust)
+    # Widths never below what shading and pores do to one colour of skin, so that an even face keeps its shadows.
+    least = jnp.array([[8.0, 4.0, 5.0]])
+    for _ in range(3):
+        share = trust * likeness
+        share = share / jnp.maximum(jnp.sum(share), 1e-9)
+        centre = jnp.sum(share * lab, axis=0, keepdims=True)
+        width = jnp.sqrt(jnp.sum(share * (lab - centre) ** 2, axis=0, keepdims=True))
+        distance = jnp.sum(((lab - centre) / jnp.maximum(width, least)) ** 2, axis=1, keepdims=True)
+        likeness = jnp.exp(-jnp.maximum(distance - 2, 0) / 2)
+    return likeness.reshape(weight.shape)
+
+
+@partial(jax.jit, static_argnames="size")
+def _project(
+    view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, size: int
+) -> Projection:
+    screen = project(vertices, view.focal_px, view.principal_point_px)
+    nearest = rasterize(screen, faces, height=VIEW, width=VIEW).depth
+    # The nearest surface within a pixel: what borders on an occluder counts as hidden, for the photo mixes both there.
+    nearest = -jax.lax.reduce_window(-nearest, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
+    normals = vertex_normals(vertices, faces)
+
+    def look(face: Int[Array, ""], barycentric: Float[Array, " 3"]) -> tuple[Array, Array, Array]:
+        corners = faces[face]
+        point, normal = barycentric @ vertices[corners], normalize(barycentric @ normals[corners])
+        cosine = -(normal @ normalize(point))
+        pixel = view.focal_px * point[:2] / point[2] + view.principal_point_px
+        column, row = jnp.clip(jnp.floor(pixel), 0, VIEW - 1).astype(int)
+        # Within that pixel a slanted surface itself comes nearer by its slope.
+        slope = jnp.sqrt(jnp.maximum(1 - cosine**2, 0)) / jnp.maximum(cosine, 0.1)
+        slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / view.focal_px
+        seen = (cosine > 0) & (point[2] <= nearest[row, column] + slack)
+        seen &= jnp.all(pixel > view.low_px + 2) & jnp.all(pixel < view.high_px - 2)
+        colour = sample_texture(view.linear, pixel / VIEW * jnp.array([1, -1]) + jnp.array([0, 1]))
+        return colour, cosine, seen
+
+    colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
+    visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
+    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.15, 0.45)
+    likeness = skin_likeness(colour, weight * _ramp(layout.oval_mm, 0.0, 20.0))
+    inside = _ramp(layout.oval_mm, 2.0, 16.0)
+    weight *= _ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
+    return Projection(
+        _image(jnp.where(weight[:, None] > 0, colour, 0), layout, size), _image(weight[:, None], layout, size)[..., 0]
+    )
+
+
+def _image(values: Float[Array, "n c"], layout: TextureLayout, size: int) -> Float[Array, "s s c"]:
+    channels = values.shape[1]
+    return jnp.zeros((size * size, channels)).at[layout.texel].set(values).reshape(size, size, channels)
+
+
+def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
+    """Full well inside a mask, falling smoothly to nothing at its border.
+
+    What lies between the islands is neither in nor out: the lids and the lips keep their colours up to their edges.
+    """
+    known = halve(halve(covered[..., None].astype(jnp.float32)))
+    share = blur(halve(halve(mask)), _FEATHER) / jnp.maximum(blur(known, _FEATHER), 1e-3)
+    return double(double(jnp.clip(2 * share - 1, 0, 1)))
+
+
+def _ramp(value: Float[Array, "*n"], low: float, high: float) -> Float[Array, "*n"]:
+    """0 below low, 1 above high, a smooth step between."""
+    t = jnp.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
