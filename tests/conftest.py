@@ -6,5 +6,14 @@ from jaxtyping import install_import_hook
 _HOOK = install_import_hook("digitaltwin", "beartype.beartype")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def head():
+    """The shipped head model."""
+    from digitaltwin.head import load_head
+
+    return load_head()

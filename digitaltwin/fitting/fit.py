@@ -120,7 +120,7 @@ class FitResult(NamedTuple):
     determines it: a longer focal length from further away shows nearly the same."""
     camera: Camera
     """Pose and intrinsics together, for :func:`digitaltwin.geometry.camera.project`."""
-    energies: Float[Array, " n+1"]
+    energies: Float[Array, " steps"]
     """E before the first and after each step; it never rises."""
     status: Int[Array, ""]
     """0 ok; 1 an input is not finite; 2 fewer than four landmarks, or all on a line; 3 part of the head is behind the
@@ -497,7 +497,7 @@ def _result(
     shape: Float[Array, "v 3"],
     observation: _Observation,
     unknowns: Unknowns,
-    energies: Float[Array, " n+1"],
+    energies: Float[Array, " steps"],
     status: Int[Array, ""],
 ) -> FitResult:
     """Expand the solver's unknowns to the head, once, and judge them."""

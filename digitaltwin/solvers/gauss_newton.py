@@ -63,7 +63,7 @@ def step(energy: Energy, propose: Proposal, state: State) -> State:
 
 def minimise(
     energy: Energy, propose: Proposal, start: PyTree, *, iterations: int
-) -> tuple[PyTree, Float[Array, " n+1"]]:
+) -> tuple[PyTree, Float[Array, " steps"]]:
     """Run a fixed number of steps.
 
     Args:
