@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.geometry.normals import normalize, vertex_normals
+from digitaltwin.geometry.normals import face_normals, normalize, vertex_normals
 from digitaltwin.render.colour import linear_from_srgb, srgb_from_linear
 from digitaltwin.render.rasterize import interpolate, project, rasterize
 
@@ -105,9 +105,11 @@ def render_mesh(
     uv, uv_faces, _ = _join([surface.uv for surface in surfaces], [surface.uv_faces for surface in surfaces])
     normals = jnp.concatenate([vertex_normals(surface.vertices, surface.faces) for surface in surfaces])
     gloss = jnp.stack([jnp.asarray(surface.gloss, jnp.float32) for surface in surfaces])
-    pool = _pool([linear_from_srgb(surface.texture) for surface in surfaces])
+    pool = _pool([surface.texture for surface in surfaces])
     screen = project(vertices, focal_px, principal_point_px)
     behind = jnp.broadcast_to(linear_from_srgb(background), (height, width, 3))
+
+    from_behind = jnp.sum(face_normals(vertices, faces) * vertices[faces[:, 0]], axis=1) > 0
 
     def per_pixel(function: Callable[..., Array]) -> Callable[..., Array]:
         return jax.vmap(jax.vmap(function))
@@ -116,9 +118,12 @@ def render_mesh(
         moved = screen.at[:, :2].add(-offset[None])
         fragments = rasterize(moved, faces, height=height, width=width)
         of = owner[jnp.maximum(fragments.face, 0)]
-        albedo = per_pixel(partial(_sample_pool, pool))(of, interpolate(fragments, uv, uv_faces))
+        # Decoded after the lookup: a picture has fewer pixels than its textures texels.
+        albedo = linear_from_srgb(per_pixel(partial(_sample_pool, pool))(of, interpolate(fragments, uv, uv_faces)))
+        # The side is the flat face's: smooth normals lean over the outline, and turned round would flash there.
+        side = jnp.where(from_behind[jnp.maximum(fragments.face, 0)], -1.0, 1.0)[..., None]
         light = per_pixel(partial(shade, lighting=lighting))(
-            albedo, interpolate(fragments, normals, faces), interpolate(fragments, vertices, faces), gloss[of]
+            albedo, side * interpolate(fragments, normals, faces), interpolate(fragments, vertices, faces), gloss[of]
         )
         hit = (fragments.face >= 0)[..., None]
         return (total[0] + jnp.where(hit, light, behind), total[1] + hit[..., 0]), None
@@ -143,14 +148,13 @@ def shade(
 
     Args:
         linear_albedo: colour of the surface.
-        normal: of any length; turned towards the camera if it points away.
+        normal: of any length, on the side that is seen.
         point: camera frame [mm].
         gloss: see :class:`Surface`.
         lighting: the lights.
     """
     to_eye = normalize(-point)
     normal = normalize(normal)
-    normal = jnp.where(normal @ to_eye < 0, -normal, normal)
     upward = 0.5 - 0.5 * normal[1]
     ambient = lighting.linear_below + upward * (lighting.linear_above - lighting.linear_below)
     facing = lighting.directions @ normal

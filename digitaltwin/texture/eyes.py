@@ -1,4 +1,4 @@
-"""Textures of the parts that no photo shows well: eyeballs by formula, teeth and tongue in one colour each.
+"""The eyeballs, which no photo shows well: a texture by formula.
 
 An eye's texture is azimuthal equidistant about the gaze: the distance from its centre is ``theta / (2 pi)`` of its
 edge, theta the angle from straight ahead. Letters: s edge of the texture.
@@ -12,10 +12,6 @@ from jaxtyping import Array, Float
 from digitaltwin.render.colour import linear_from_srgb, srgb_from_linear
 from digitaltwin.types import InputError
 
-TEETH_COLOUR = (0.80, 0.76, 0.68)
-"""sRGB."""
-TONGUE_COLOUR = (0.62, 0.33, 0.32)
-"""sRGB."""
 HAZEL = (0.36, 0.25, 0.16)
 """sRGB of an iris nobody saw."""
 
