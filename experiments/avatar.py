@@ -18,7 +18,7 @@ _OUT = flags.DEFINE_string("out", "out", "Folder for the results; made if it is 
 _FOCAL = flags.DEFINE_float(
     "focal_px", None, "Focal length in pixels of the photo; without it, EXIF's or a guess.", 1.0
 )
-_TEXTURE = flags.DEFINE_integer("texture_size", 2048, "Side of the texture in pixels.", 64, 8192)
+_TEXTURE = flags.DEFINE_enum("texture_size", "2048", ["512", "1024", "2048", "4096"], "Side of the texture in pixels.")
 _QUICK = flags.DEFINE_bool("quick", False, "A smaller texture (512), for a first look.")
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     command.keep_compiled_programs()
     folder = make_folder(_OUT.value)  # before the work, so that it is not done in vain
     image = asset_path("portrait.png") if _IMAGE.value is None else _IMAGE.value
-    size = 512 if _QUICK.value else _TEXTURE.value
+    size = 512 if _QUICK.value else int(_TEXTURE.value)
     create_avatar(image, focal_px=_FOCAL.value, texture_size=size).save(folder)
     print(f"{folder}: avatar.glb, texture.png, preview.png, report.json")
 

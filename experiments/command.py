@@ -1,6 +1,5 @@
 """What every command of this folder does around its own work: flags, exit codes, the compilation cache."""
 
-import logging
 import os
 import sys
 import traceback
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from digitaltwin.io.files import make_folder
 from digitaltwin.types import InputError
@@ -19,8 +18,6 @@ DONE, DEFECT, UNUSABLE_INPUT = 0, 1, 2
 
 def run(main: Callable[[], None]) -> None:
     """Run a command: parse its flags, call ``main``, leave with the exit code that says how it went."""
-    # absl shows its users every line of information, and JAX has one for each kind of device that is not there.
-    logging.getLogger("jax").setLevel(logging.WARNING)
     app.run(lambda _: _exit_code(main), flags_parser=_parse)
 
 
@@ -63,6 +60,8 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(UNUSABLE_INPUT)
     except SystemExit:  # only the help flags leave from here
         sys.exit(DONE)
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # absl's default shows JAX's remarks on every kind of absent device
     if rest:
         print(f"{rest[0]}: every argument needs the name of its flag (--help lists the flags)", file=sys.stderr)
         sys.exit(UNUSABLE_INPUT)
