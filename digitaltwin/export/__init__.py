@@ -1,7 +1,7 @@
 """The avatar as files other programs read, and as a picture to judge it by."""
 
-from digitaltwin.export.gltf import Material, Primitive, head_primitives, write_glb
+from digitaltwin.export.gltf import Material, Primitive, write_glb
 from digitaltwin.export.head import head_primitives
 from digitaltwin.export.preview import preview, turned
 
-__all__ = ["Material", "Primitive", "head_primitives", "head_primitives", "preview", "turned", "write_glb"]
+__all__ = ["Material", "Primitive", "head_primitives", "preview", "turned", "write_glb"]

@@ -12,15 +12,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pygltflib as gltf
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image
 
 import digitaltwin
 from digitaltwin.geometry.normals import vertex_normals
-from digitaltwin.head import HeadModel
 from digitaltwin.io.files import FilePath, write_bytes
-from digitaltwin.render.colour import linear_from_srgb
-from digitaltwin.render.head import TEETH_SRGB, TONGUE_SRGB, head_pieces
 
 _METRES = 1e-3
 _JPEG_QUALITY = 92
@@ -96,41 +93,6 @@ def write_glb(
         extras={"targetNames": list(expression_names)},
     )
     write_bytes(path, document.finish(mesh, name))
-
-
-def head_primitives(
-    head: HeadModel,
-    neutral: Float[Array, "v 3"],
-    parts_neutral: Float[Array, "p 3"],
-    *,
-    texture: Float[np.ndarray, "h w 3"] | Float[Array, "h w 3"],
-    eye_texture: Float[np.ndarray, "rows columns 3"] | Float[Array, "rows columns 3"],
-) -> list[Primitive]:
-    """A head with the 52 expressions, sorted by material, for :func:`write_glb`.
-
-    Args:
-        head: the model.
-        neutral: skin without expression, head frame [mm].
-        parts_neutral: the parts, likewise.
-        texture: of skin and interior, sRGB.
-        eye_texture: of both eyes, sRGB.
-    """
-    pieces = head_pieces(head)
-    points = np.concatenate([neutral, parts_neutral])
-    displacements = np.concatenate([head.expressions, head.parts_expressions], axis=1)
-    teeth, tongue = (
-        tuple(float(c) for c in linear_from_srgb(jnp.array(colour))) for colour in (TEETH_SRGB, TONGUE_SRGB)
-    )
-    materials = (
-        (pieces.skin, Material("skin", np.asarray(texture))),
-        (pieces.eyes, Material("eyes", np.asarray(eye_texture), roughness=0.15)),
-        (pieces.teeth, Material("teeth", None, teeth, roughness=0.35)),
-        (pieces.tongue, Material("tongue", None, tongue, roughness=0.5)),
-    )
-    return [
-        Primitive(points, np.asarray(faces), np.asarray(pieces.uv), np.asarray(uv_faces), displacements, material)
-        for (faces, uv_faces), material in materials
-    ]
 
 
 class _Document:
