@@ -23,7 +23,7 @@ from digitaltwin.types import InputError
 
 MIN_PRESENCE = 0.5
 """Probability of a face, by the mesh network, below which a detection is discarded."""
-MIN_FACE_PX = 48
+MIN_FACE_PX = 48.0
 """Smaller faces (long side of the mesh's bounds) show too little to be worth a measurement."""
 _TILE_PARTS = (2, 4)  # tiles of 1/2 and 1/4 of the long side
 
@@ -114,8 +114,8 @@ def _read(network: Network, pixels: Float[Array, "256 256 3"], region: Region) -
 
 def detect_landmarks(
     image: Float[np.ndarray | Array, "h w 3"],
-    perception: Perception | None = None,
     *,
+    perception: Perception | None = None,
     min_face_px: float = MIN_FACE_PX,
 ) -> FaceLandmarks:
     """Find the largest face in a photo and read its landmarks and expression.
@@ -140,7 +140,7 @@ def detect_landmarks(
     perception = perception or load_perception()
     pyramid = _make_pyramid(jnp.asarray(image, jnp.float32))
     height, width = image.shape[:2]
-    long_side = max(height, width)
+    long_side = float(max(height, width))
     faces = _faces_in(perception, pyramid, [_quarter_turns((width / 2, height / 2, long_side))])
     if not faces:
         tiles = [tile for parts in _TILE_PARTS for tile in _tiles(height, width, long_side / parts)]
