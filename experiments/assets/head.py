@@ -4,6 +4,7 @@ The steps, one function each: :func:`gather` (cut, targets), :func:`metric_scale
 :func:`identity_basis`, :func:`follow_weights`, :func:`region_masks`, and :func:`build_head`, which calls them.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ SKIN_VERTICES = 2700
 PARTS_VERTICES = 900
 INTERIOR_VERTICES, TONGUE_VERTICES = 490, 130
 IDENTITY_COMPONENTS = 100
-POPULATION = 1800
+POPULATION = 900
 EYEBALL_RADIUS_MM = 12.2
 LID_CLEARANCE_MM = 0.35
 FACE_RADIUS_MM = 95.0
@@ -330,11 +331,13 @@ def sample_population(
     parts: np.ndarray,
     eyes: list[np.ndarray],
     lid_loops: list[np.ndarray],
+    twins: np.ndarray,
     rng: np.random.Generator,
 ) -> Population:
     """Draws the population; every head is moved rigidly onto the mean's face, eyeballs keep their size.
 
-    ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``lid_loops`` which of ``skin`` form a lid margin.
+    ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``lid_loops`` which of ``skin`` form a lid margin;
+    ``twins`` is the mirror image of each vertex, skin first, then parts.
     """
     controls = population.sliders(source.names)
     weights = [population.group_weights(source.names, g) for g in population.GROUPS]
@@ -367,7 +370,12 @@ def sample_population(
         heads[:, n + eye] = centre[:-1, None] + direction
         mean[n + eye] = centre[-1] + direction
         balls.append(centre[-1])
-    origin = (balls[0] + balls[1]) / 2
+    # Every person's mirror image is as likely: it makes the mean symmetric, and each component even or odd.
+    flip = np.array([-1.0, 1.0, 1.0])
+    heads = np.concatenate([heads, heads[6:, twins] * flip])
+    heads[:6] = (heads[:6] + heads[:6, twins] * flip) / 2
+    mean = (mean + mean[twins] * flip) / 2
+    origin = (balls[0] + balls[1]) / 2 * [0, 1, 1]
     mean, heads = mean - origin, heads - origin
     return Population(heads[6:, :n], heads[6:, n:], heads[:6, :n], mean[:n], mean[n:])
 
@@ -380,8 +388,8 @@ def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """
     count = len(people.skin)
     skin = (people.skin - people.mean_skin).reshape(count, -1)
-    u, s, vt = np.linalg.svd(skin, full_matrices=False)
-    energy = np.cumsum(s**2) / np.sum(s**2)
+    _, singular, vt = np.linalg.svd(skin, full_matrices=False)
+    energy = np.cumsum(singular**2) / np.sum(singular**2)
     logging.info(
         "%d identity components carry %.3f %% of the variance",
         IDENTITY_COMPONENTS,
@@ -473,6 +481,14 @@ def region_masks(data: Path, mean: np.ndarray, faces: np.ndarray, corners: np.nd
     }
 
 
+def symmetrise(displacements: np.ndarray, names: list[str], twins: np.ndarray) -> np.ndarray:
+    """Averages each expression with the mirror image of its opposite; MakeHuman's differ by up to a millimetre."""
+    swap = {"Left": "Right", "Right": "Left", "left": "right", "right": "left"}
+    opposite = [re.sub("|".join(swap), lambda m: swap[m.group()], name) for name in names]
+    partner = [names.index(name) for name in opposite]
+    return (displacements + displacements[partner][:, twins] * [-1, 1, 1]) / 2
+
+
 def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     """Everything of the head model but the anchors, which are measured on renders of it."""
     rng = np.random.default_rng(0)
@@ -511,25 +527,32 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     local_faces = skin_number[faces["skin"]]
     loops = boundary_loops(local_faces, len(skin))
     lid_loops = sorted(loops[1:], key=len)[:2]
-    people = sample_population(source, scale, skin, parts, eyes, lid_loops, rng)
+    number = {v: i for i, v in enumerate(skin)}
+    twins = np.array([number[v] for v in source.mirror[skin]])
+    number = {v: len(skin) + i for i, v in enumerate(parts)}
+    twins = np.concatenate([twins, [number[v] for v in source.mirror[parts]]])
+    people = sample_population(source, scale, skin, parts, eyes, lid_loops, twins, rng)
     identity, deviation, parts_identity, groups = identity_basis(people)
 
     names = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("faceunits/")}
     other = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("expression/")}
 
-    def displacement(which: list[int], vertices: np.ndarray) -> np.ndarray:
-        return source.targets[which][:, vertices] * scale
-
-    arkit = [names[n] for n in ARKIT_EXPRESSIONS]
-    parts_expressions, parts_other = displacement(arkit, parts), displacement(list(other.values()), parts)
-    for block, which in ((parts_expressions, arkit), (parts_other, list(other.values()))):
+    def displacement(chosen: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Of skin and parts; an eyeball turns as its target turns it, without the target's distortion."""
+        which = list(chosen.values())
+        moved = source.targets[which][:, np.concatenate([skin, parts])] * scale
         for eye in eyes:
             rest = source.vertices[parts[eye]]
             ball = people.mean_parts[eye]
             centre = sphere(ball)[0]
             for row, target in enumerate(which):
                 rotation, _ = rigid(rest, rest + source.targets[target][parts[eye]])
-                block[row, eye] = (ball - centre) @ rotation.T - (ball - centre)
+                moved[row, len(skin) + eye] = (ball - centre) @ rotation.T - (ball - centre)
+        moved = symmetrise(moved, list(chosen), twins)
+        return moved[:, : len(skin)], moved[:, len(skin) :]
+
+    expressions, parts_expressions = displacement({n: names[n] for n in ARKIT_EXPRESSIONS})
+    other_expressions, parts_other = displacement(other)
 
     layout = atlas(source, corners)
     skin_uv = np.unique(corners["skin"])
@@ -545,8 +568,8 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         "faces": local_faces,
         "uv": layout.uv[skin_uv],
         "uv_faces": uv_number[corners["skin"]],
-        "expressions": displacement(arkit, skin),
-        "other_expressions": displacement(list(other.values()), skin),
+        "expressions": expressions,
+        "other_expressions": other_expressions,
         "identity": identity,
         "identity_deviation": deviation,
         "group_identity": groups,
