@@ -61,9 +61,9 @@ def image_from_region(region: Region, points: Float[Array, "n d"]) -> Float[Arra
     """Map region coordinates to image pixels: ``centre + side R(angle) (u - 1/2)``; a depth only by the side.
 
     Example:
-        >>> region = Region(jnp.array([50.0, 40.0]), jnp.array(20.0), jnp.array(jnp.pi / 2))
-        >>> image_from_region(region, jnp.array([[1.0, 0.5]])).round(3).tolist()
-        [[50.0, 50.0]]
+        >>> region = Region(jnp.array([50.0, 40.0]), jnp.array(20.0), jnp.array(0.0))
+        >>> image_from_region(region, jnp.array([[1.0, 0.5]])).tolist()
+        [[60.0, 40.0]]
     """
     cosine, sine = jnp.cos(region.angle), jnp.sin(region.angle)
     x, y = points[:, 0] - 0.5, points[:, 1] - 0.5
