@@ -305,7 +305,8 @@ def _observe(
     no NaN enters the computation.
     """
     config, dtype = fitter.config, fitter.mean.dtype
-    layout = jnp.ones(len(fitter.corners), dtype).at[CONTOUR].set(config.contour_weight)
+    on_contour = np.isin(np.arange(len(fitter.corners)), CONTOUR)
+    layout = jnp.asarray(np.where(on_contour, config.contour_weight, 1.0), dtype)
     given = jnp.ones_like(layout) if weights is None else jnp.asarray(weights, dtype)
     size = jnp.asarray(image_size, dtype)
     focal = jnp.max(size) if focal_px is None else jnp.asarray(focal_px, dtype)
@@ -403,10 +404,10 @@ def _residual_scale(observation: _Observation, start: Unknowns, camera: Camera) 
     The outer eye corners in the photo measure W_eye if both were seen; the start pose's projection of the shape's does
     otherwise.
     """
-    corners = jnp.array([LEFT_EYE_OUTER, RIGHT_EYE_OUTER])
     measured = outer_eye_distance_px(observation.landmarks)
     predicted = outer_eye_distance_px(project(camera, observation.points))
-    distance = jnp.where(jnp.all(observation.weights[corners] > 0.0), measured, predicted)
+    both_seen = (observation.weights[LEFT_EYE_OUTER] > 0.0) & (observation.weights[RIGHT_EYE_OUTER] > 0.0)
+    distance = jnp.where(both_seen, measured, predicted)
     cosine = jnp.maximum(jnp.hypot(camera.rotation[0, 0], camera.rotation[1, 0]), _FRONTAL_COSINE)
     return 100.0 * cosine / jnp.maximum(distance, 1e-3) * jnp.sqrt(observation.weights)
 
