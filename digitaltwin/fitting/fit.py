@@ -124,7 +124,8 @@ class FitResult(NamedTuple):
     """E before the first and after each step; it never rises."""
     status: Int[Array, ""]
     """0 ok; 1 an input is not finite; 2 fewer than four landmarks, or all on a line; 3 part of the head is behind the
-    camera; 4 diverged. All arrays are finite in every case; for 1 and 2 they hold the given shape, seen from afar."""
+    camera; 4 diverged. All arrays are finite in every case; for 1 and 2 they hold the given shape with the
+    scores' expression (the mean head and 0 in place of what is not finite), and no pose worth the name."""
     unknowns: Unknowns
 
 

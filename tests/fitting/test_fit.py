@@ -1,0 +1,224 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from digitaltwin.fitting import (
+    FitConfig,
+    fit,
+    fit_groups,
+    make_fitter,
+    outer_eye_distance_px,
+    relative_rms,
+    reprojection_errors_px,
+)
+from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.head import landmark_points
+from digitaltwin.types import InputError
+
+SIZE = (480, 640)
+TRUE_FOCAL = 700.0
+ROTATION = Rotation.from_euler("yxz", [12.0, -6.0, 4.0], degrees=True).as_matrix()
+CAMERA = Camera(
+    jnp.float32(ROTATION), jnp.array([15.0, -10.0, 500.0]), jnp.float32(TRUE_FOCAL), jnp.array([320.0, 240.0])
+)
+
+
+@pytest.fixture(scope="module")
+def fitter(head):
+    return make_fitter(head)
+
+
+@pytest.fixture(scope="module")
+def person(head):
+    """A neutral shape that is not the mean, an expression, and the landmarks a perfect detector would read."""
+    rng = np.random.default_rng(0)
+    coefficients = 0.5 * rng.normal(size=len(head.identity)) * np.asarray(head.identity_deviation)
+    neutral = np.asarray(head.mean) + np.tensordot(coefficients, np.asarray(head.identity), 1)
+    expression = np.zeros(52)
+    for name, value in {"jawOpen": 0.4, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.5, "browInnerUp": 0.3}.items():
+        expression[head.expression_names.index(name)] = value
+    vertices = jnp.float32(neutral + np.tensordot(expression, np.asarray(head.expressions), 1))
+    landmarks = project(CAMERA, landmark_points(head, vertices))
+    return jnp.float32(neutral), jnp.float32(expression), landmarks, vertices
+
+
+@pytest.fixture(scope="module")
+def batch(fitter):
+    """Four photos at once, with every optional input an array: one compilation serves many tests."""
+
+    @jax.jit
+    def run(shapes, landmarks, sizes, scores, weights):
+        def one(shape, points, size, score, weight):
+            return fit(fitter, shape, points, size, scores=score, weights=weight)
+
+        return jax.vmap(one)(shapes, landmarks, sizes, scores, weights)
+
+    return run
+
+
+def repeat(*parts):
+    return [jnp.stack([part] * 4) for part in parts]
+
+
+def item(result, index):
+    return jax.tree.map(lambda part: np.asarray(part[index]), result)
+
+
+def error_of(head, result, landmarks):
+    points = landmark_points(head, jnp.asarray(result.vertices))
+    errors = reprojection_errors_px(jax.tree.map(jnp.asarray, result.camera), points, landmarks)
+    return float(relative_rms(errors, outer_eye_distance_px(landmarks)))
+
+
+@pytest.fixture(scope="module")
+def four(head, batch, person):
+    """The truth's shape at two resolutions, the mean's, and one with landmarks missing."""
+    neutral, expression, landmarks, _ = person
+    shapes, points, sizes, scores, weights = repeat(neutral, landmarks, jnp.array(SIZE), expression, jnp.ones(104))
+    points = points.at[1].multiply(3.0)
+    sizes = sizes.at[1].multiply(3)
+    shapes = shapes.at[2].set(head.mean)
+    missing = jnp.arange(104) % 5 == 0
+    weights = weights.at[3].set(jnp.where(missing, 0.0, 1.0))
+    points = points.at[3].set(jnp.where(missing[:, None], jnp.nan, points[3]))
+    return (shapes, points, sizes, scores, weights), batch(shapes, points, sizes, scores, weights)
+
+
+def test_the_truth_explains_its_own_photo(head, four, person):
+    result = item(four[1], 0)
+    assert result.status == 0
+    assert error_of(head, result, person[2]) < 2e-3
+    assert Rotation.from_matrix(result.rotation @ ROTATION.T).magnitude() < np.deg2rad(1.0)
+    # Focal length and distance trade off: their ratio is what the photo determines.
+    magnification = float(result.focal_scale) * max(SIZE) / result.translation[2]
+    assert magnification == pytest.approx(TRUE_FOCAL / 500.0, rel=0.01)
+    assert np.abs(result.expression - person[1]).max() < 0.1
+    assert np.linalg.norm(result.correction, axis=1).max() < 1.0
+
+
+def test_resolution_does_not_matter(four):
+    small, large = item(four[1], 0), item(four[1], 1)
+    np.testing.assert_allclose(small.vertices, large.vertices, atol=0.02)
+    np.testing.assert_allclose(small.energies, large.energies, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(small.focal_scale, large.focal_scale, atol=1e-3)
+
+
+def test_an_unknown_face_is_fitted_through_the_identity_basis(head, four, person):
+    result = item(four[1], 2)
+    assert result.status == 0
+    assert error_of(head, result, person[2]) < 0.01
+    assert np.percentile(np.linalg.norm(result.correction, axis=1), 95) < 3.0
+    before = project(CAMERA, landmark_points(head, head.mean))
+    start = relative_rms(jnp.linalg.norm(before - person[2], axis=1), outer_eye_distance_px(person[2]))
+    assert float(start) > 0.03, "the mean head alone does not explain this photo"
+
+
+def test_missing_landmarks_may_be_nan_and_change_little(four):
+    whole, part = item(four[1], 0), item(four[1], 3)
+    assert part.status == 0
+    assert np.isfinite(part.vertices).all()
+    assert np.abs(whole.vertices - part.vertices).max() < 1.0
+
+
+def test_result_parts_belong_together(head, four):
+    for index in range(4):
+        result = item(four[1], index)
+        expressed = result.neutral + np.tensordot(result.expression, np.asarray(head.expressions), 1)
+        np.testing.assert_allclose(result.vertices, expressed, atol=1e-3)
+        identified = np.asarray(head.mean) + np.tensordot(result.identity, np.asarray(head.identity), 1)
+        np.testing.assert_allclose(result.neutral - result.correction, identified, atol=0.05)
+        np.testing.assert_allclose(result.camera.rotation, result.rotation)
+        assert result.energies.shape == (FitConfig().iterations + 1,)
+        assert (np.diff(result.energies) <= 0.0).all()
+        assert (result.expression > -0.2).all()
+        assert (result.expression < 1.2).all()
+
+
+def test_a_bad_photo_leaves_the_others_bit_identical(batch, four):
+    arguments, clean = four
+    shapes, points, sizes, scores, weights = arguments
+    line = jnp.stack([jnp.linspace(100.0, 300.0, 104), jnp.linspace(50.0, 90.0, 104)], axis=1)
+    cases = {
+        "a landmark that counts is NaN": (1, (shapes, points.at[1, 30, 0].set(jnp.nan), sizes, scores, weights)),
+        "a score is infinite": (1, (shapes, points, sizes, scores.at[1, 3].set(jnp.inf), weights)),
+        "the shape is NaN": (1, (shapes.at[1].set(jnp.nan), points, sizes, scores, weights)),
+        "the image has no size": (1, (shapes, points, sizes.at[1].set(0), scores, weights)),
+        "a weight is negative": (1, (shapes, points, sizes, scores, weights.at[1, 0].set(-1.0))),
+        "three landmarks": (2, (shapes, points, sizes, scores, weights.at[1, 3:].set(0.0))),
+        "all on one line": (2, (shapes, points.at[1].set(line), sizes, scores, weights)),
+        "all in one point": (2, (shapes, points.at[1].set(100.0), sizes, scores, weights)),
+    }
+    others = np.array([0, 2, 3])
+    for what, (status, case) in cases.items():
+        result = batch(*case)
+        assert result.status[1] == status, what
+        for part, expected in zip(jax.tree.leaves(result), jax.tree.leaves(clean)):
+            assert np.isfinite(np.asarray(part)).all(), what
+            assert np.array_equal(part[others], expected[others]), what
+
+
+def test_nonsense_never_gives_nan(batch, four):
+    shapes, _, sizes, scores, weights = four[0]
+    rng = np.random.default_rng(1)
+    points = jnp.float32(rng.uniform(0, 1, size=(4, 104, 2)) * np.array([640.0, 1e4, 3.0, 480.0])[:, None, None])
+    for part in jax.tree.leaves(batch(shapes, points, sizes, scores, weights)):
+        assert np.isfinite(np.asarray(part)).all()
+
+
+def test_a_head_behind_the_camera_is_reported(head, four, person):
+    neutral, expression, landmarks, _ = person
+    still = make_fitter(head, FitConfig(iterations=0))
+    for sign, status in ((-1.0, 3), (1.0, 0)):
+        start = jax.tree.map(lambda part: part[0], four[1].unknowns)
+        start = start._replace(translation=sign * start.translation)
+        assert fit(still, neutral, landmarks, SIZE, scores=expression, init=start).status == status
+
+
+def test_a_known_focal_length_is_kept(fitter, head, person):
+    neutral, expression, landmarks, _ = person
+    options = {"scores": expression, "focal_px": TRUE_FOCAL, "principal_point_px": jnp.array([320.0, 240.0])}
+    result = fit(fitter, neutral, landmarks, SIZE, **options)
+    assert float(result.focal_scale) == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(result.translation, CAMERA.translation, atol=5.0)
+    traces = fit._cache_size()
+    wrong = fit(fitter, neutral, landmarks, (960, 720), **{**options, "focal_px": 1.5 * TRUE_FOCAL})
+    assert fit._cache_size() == traces, "neither image size nor focal length compiles anew"
+    assert float(wrong.focal_scale) == pytest.approx(1.0, abs=0.05), "what the caller says is believed"
+    # A crop: the image starts at (100, 40) of the photo, the optical axis stays where it was in the scene.
+    offset = jnp.array([100.0, 40.0])
+    options["principal_point_px"] = options["principal_point_px"] - offset
+    crop = fit(fitter, neutral, landmarks - offset[None], (300, 300), **options)
+    np.testing.assert_allclose(crop.vertices, result.vertices, atol=0.02)
+    assert fit._cache_size() == traces
+
+
+def test_the_best_group_wins(head, fitter):
+    group = 4
+    coefficients = head.group_identity[group]
+    vertices = head.mean + jnp.einsum("i,ivx->vx", coefficients, head.identity)
+    landmarks = project(CAMERA, landmark_points(head, vertices))
+    best = fit_groups(fitter, landmarks, SIZE)
+    assert int(best.group) == int(np.argmin(best.energies))
+    assert best.energies.shape == (len(head.group_names),)
+    assert float(best.result.energies[-1]) == float(best.energies[best.group])
+    assert int(best.group) == group
+    neutral_error = np.linalg.norm(np.asarray(best.result.neutral - vertices), axis=1)
+    assert neutral_error[np.asarray(head.regions.face)].mean() < 0.5
+
+
+def test_static_mistakes_are_named(fitter, head):
+    landmarks = jnp.zeros((104, 2))
+    with pytest.raises(InputError, match=r"landmarks has shape \(68, 2\); the fit needs \(104, 2\)"):
+        fit(fitter, head.mean, jnp.zeros((68, 2)), SIZE)
+    with pytest.raises(InputError, match="shape has shape"):
+        fit(fitter, head.mean[:100], landmarks, SIZE)
+    with pytest.raises(InputError, match="scores has shape"):
+        fit(fitter, head.mean, landmarks, SIZE, scores=jnp.zeros(53))
+
+
+def test_the_fitter_is_a_pytree(fitter):
+    leaves, structure = jax.tree.flatten(fitter)
+    assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in leaves)
+    assert structure.unflatten(leaves).config == FitConfig()
