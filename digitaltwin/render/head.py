@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from digitaltwin.head import HeadModel
 from digitaltwin.render.shading import Surface
 
-TEETH_SRGB = (0.80, 0.76, 0.68)
+TEETH_SRGB = (0.90, 0.87, 0.80)
 TONGUE_SRGB = (0.62, 0.33, 0.32)
 
 

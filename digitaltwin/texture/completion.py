@@ -13,6 +13,8 @@ from digitaltwin.texture.projection import Projection, skin_likeness
 from digitaltwin.texture.pyramid import blur, double, fill, halve
 
 _DECAY_MM = 35.0  # how fast the local colour correction dies away outside the face oval
+_MUCOSA = (0.22, 0.085, 0.07)  # linear light
+_SHADOW = 0.5  # of the interior
 _PADDING_LEVELS = 6  # islands are continued by about 64 texels, enough for four mip levels
 
 
@@ -40,15 +42,21 @@ def complete_texture(
     weight = projection.weight[..., None]
     coarse_weight, coarse_photo, coarse_base = _coarse(projection, base)
     ratio = jnp.log(jnp.maximum(coarse_photo, 1e-3)) - jnp.log(jnp.maximum(coarse_base, 1e-3))
-    trust = coarse_weight * skin_likeness(coarse_photo, coarse_weight[..., 0])[..., None]
+    # Squared and cut off: one coarse texel of hair would darken all that lies beyond it.
+    likeness = skin_likeness(coarse_photo, coarse_weight[..., 0])[..., None]
+    trust = coarse_weight * jnp.maximum(2 * likeness - 1, 0) ** 2
     gain = jnp.sum(ratio * trust, axis=(0, 1)) / jnp.maximum(jnp.sum(trust, axis=(0, 1)), 1e-6)
     field = jnp.clip(ratio - gain[None, None], -0.7, 0.7)
     field = blur(fill(field, jnp.minimum(2 * trust, 1), jnp.zeros(3), levels=6), 2)
     fade = jnp.exp(jnp.minimum(layout.coarse_oval_mm, 0) / _DECAY_MM)
-    field *= fade[..., None]
+    # Multiplied out while it is coarse: a hundredth of the exponentials.
+    factor = jnp.exp(gain[None, None] + fade[..., None] * field)
     for _ in range((skin.shape[0] // COARSE).bit_length() - 1):
-        field = double(field)
-    matched = base * jnp.exp(gain[None, None] + field)
+        factor = double(factor)
+    matched = base * factor
+    # Mucous membrane: less red than the skins have it, and in the shadow that no renderer of ours casts.
+    tone = _SHADOW * jnp.sum(matched, axis=-1, keepdims=True) / sum(_MUCOSA)
+    matched = jnp.where(layout.interior[..., None], tone * jnp.array(_MUCOSA)[None, None], matched)
     blended = weight * projection.linear_colour + (1 - weight) * matched
     covered = layout.covered[..., None].astype(jnp.float32)
     mean = jnp.sum(blended * covered, axis=(0, 1)) / jnp.sum(covered)

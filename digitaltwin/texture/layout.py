@@ -25,6 +25,8 @@ class TextureLayout(NamedTuple):
 
     covered: Bool[Array, "s s"]
     """Texels on the skin or on the interior, which shares the texture; the others lie between the islands."""
+    interior: Bool[Array, "s s"]
+    """Texels on the interior: eye sockets and the inside of the mouth."""
     texel: Int[Array, " n"]
     """Index (row s + column) of each texel that a photo may colour ..."""
     face: Int[Array, " n"]
@@ -65,6 +67,7 @@ def make_layout(head: HeadModel, *, size: int = 2048) -> TextureLayout:
     texel = np.flatnonzero(on_skin & (distance > -REACH_MM))
     return TextureLayout(
         covered=jnp.asarray(on_skin | on_interior),
+        interior=jnp.asarray(on_interior & ~on_skin),
         texel=jnp.asarray(texel.astype(np.int32)),
         face=fine.face.reshape(-1)[texel],
         barycentric=fine.barycentric.reshape(-1, 3)[texel],
@@ -97,7 +100,8 @@ def _distance_to_loop(points: np.ndarray, loop: np.ndarray) -> np.ndarray:
     """Distance of points [v 3] from a closed polyline [o 3]."""
     start, along = loop, np.roll(loop, -1, axis=0) - loop
     offset = points[:, None] - start
-    share = np.clip((offset * along).sum(-1) / (along**2).sum(-1), 0, 1)
+    # Neighbours of the oval may fall on one point of a coarse mesh.
+    share = np.clip((offset * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-12), 0, 1)
     return np.linalg.norm(offset - share[..., None] * along, axis=-1).min(axis=1)
 
 

@@ -157,7 +157,8 @@ def _project(
     visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
     weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.15, 0.45)
     likeness = skin_likeness(colour, weight * _ramp(layout.oval_mm, 0.0, 20.0))
-    inside = _ramp(layout.oval_mm, 2.0, 16.0)
+    likeness = _spread(_image(likeness[:, None], layout, size)).reshape(-1)[layout.texel]
+    inside = _ramp(layout.oval_mm, 4.0, 22.0)
     weight *= _ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
     return Projection(
         _image(jnp.where(weight[:, None] > 0, colour, 0), layout, size), _image(weight[:, None], layout, size)[..., 0]
@@ -167,6 +168,13 @@ def _project(
 def _image(values: Float[Array, "n c"], layout: TextureLayout, size: int) -> Float[Array, "s s c"]:
     channels = values.shape[1]
     return jnp.zeros((size * size, channels)).at[layout.texel].set(values).reshape(size, size, channels)
+
+
+def _spread(likeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
+    """Likeness of a texel's whole surroundings: a hair's soft outline is neither hair nor skin, and has to go too."""
+    quarter = halve(halve(likeness))
+    least = -jax.lax.reduce_window(-quarter, -jnp.inf, jax.lax.max, (7, 7, 1), (1, 1, 1), "SAME")
+    return double(double(blur(least, 4)))
 
 
 def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
