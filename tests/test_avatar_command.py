@@ -70,7 +70,7 @@ def test_help_names_every_flag():
     [
         (["--image={folder}/absent.jpg"], "absent.jpg: cannot be read"),
         (["--image={folder}/diary.jpg"], "diary.jpg: is not an image"),
-        (["--image={folder}/coffee.png"], "coffee.png"),
+        (["--image={folder}/coffee.png"], "no face found"),
         (["--out={folder}/diary.jpg/out"], "diary.jpg/out: cannot write"),
         (["--imgae=photo.jpg"], "imgae"),
         (["photo.jpg"], "photo.jpg"),
