@@ -45,7 +45,7 @@ class Pose(NamedTuple):
 
 
 def epnp(
-    points: Float[Array, "n 3"], image_points: Float[Array, "n 2"], weights: Float[Array, " n"] | None = None
+    points: Float[Array, "n 3"], image_points: Float[Array, "n 2"], *, weights: Float[Array, " n"] | None = None
 ) -> Pose:
     """The pose that explains the image of known points.
 
@@ -74,7 +74,7 @@ def epnp(
     def pose(span: _Span) -> Pose:
         found = _camera_points(span)
         found = jnp.where(jnp.sum(share * found[:, 2]) < 0.0, -1.0, 1.0) * found
-        rigid = align(points, found, weights)
+        rigid = align(points, found, weights=weights)
         moved = rotate(rigid.rotation, points) + rigid.translation[None]
         squared = jnp.sum((moved[:, :2] / moved[:, 2:] - image_points) ** 2, axis=1)
         error = jnp.sqrt(jnp.sum(jnp.where(share > 0.0, share * squared, 0.0)))

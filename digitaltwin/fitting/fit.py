@@ -156,18 +156,17 @@ class _Observation(NamedTuple):
     """``omega_r lambda_f``."""
 
 
-def make_fitter(head: HeadModel, config: FitConfig | None = None, *, dtype: type[np.floating] = np.float32) -> Fitter:
+def make_fitter(head: HeadModel, config: FitConfig, *, dtype: type[np.floating] = np.float32) -> Fitter:
     """Prepare the fit of a head model: everything that no photo changes, computed on the host in float64.
 
     Args:
         head: The head model.
-        config: Weights and counts; the defaults if not given.
+        config: Weights and counts; ``FitConfig()`` for the defaults.
         dtype: Floating-point type of the fit; float64, where JAX has it enabled, is for referees.
 
     Returns:
         The fitter.
     """
-    config = FitConfig() if config is None else config
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     expressions, identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
     corners = faces[np.asarray(head.landmarks.faces)]
@@ -372,7 +371,7 @@ def _start(fitter: Fitter, observation: _Observation) -> Unknowns:
     moved = flip[None] * points + frontal[None]
     error = jnp.sqrt(share @ jnp.sum((moved[:, :2] / moved[:, 2:] - image) ** 2, axis=1))
 
-    pose = epnp(points, image, weights)
+    pose = epnp(points, image, weights=weights)
     trusted = (pose.error < error) & ~blind
     rotation = jnp.where(trusted, flip[:, None] * pose.rotation, jnp.eye(3, dtype=dtype))
     return Unknowns(

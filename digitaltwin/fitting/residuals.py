@@ -58,7 +58,7 @@ def reprojection_errors_px(
 
 
 def relative_rms(
-    errors_px: Float[Array, " n"], eye_distance_px: Float[Array, ""], weights: Float[Array, " n"] | None = None
+    errors_px: Float[Array, " n"], eye_distance_px: Float[Array, ""], *, weights: Float[Array, " n"] | None = None
 ) -> Float[Array, ""]:
     """Root mean square error as a fraction of the outer eye distance; errors of weight 0 may be NaN.
 

@@ -25,8 +25,8 @@ def transform(similarity: Similarity, points: Float[Array, "n 3"]) -> Float[Arra
 def align(
     source: Float[Array, "n 3"],
     target: Float[Array, "n 3"],
-    weights: Float[Array, " n"] | None = None,
     *,
+    weights: Float[Array, " n"] | None = None,
     with_scale: bool = False,
 ) -> Similarity:
     """The rigid map, or similarity, that takes source nearest to target.

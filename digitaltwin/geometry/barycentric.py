@@ -29,7 +29,9 @@ def interpolate(
     return jnp.einsum("kj,kjd->kd", barycentric, values[corners], precision=Precision.HIGHEST)
 
 
-def interpolation_matrix(corners: Int[np.ndarray, "k 3"], barycentric: Float[np.ndarray, "k 3"], count: int):
+def interpolation_matrix(
+    corners: Int[np.ndarray, "k 3"], barycentric: Float[np.ndarray, "k 3"], count: int
+) -> sp.csr_array:
     """The k x v matrix of :func:`interpolate`, on the host in float64.
 
     Args:
@@ -38,7 +40,7 @@ def interpolation_matrix(corners: Int[np.ndarray, "k 3"], barycentric: Float[np.
         count: Number of vertices v.
 
     Returns:
-        A ``scipy.sparse.csr_array``.
+        Sparse [k v].
     """
     rows = np.repeat(np.arange(len(corners)), 3)
     entries = (np.asarray(barycentric, np.float64).ravel(), (rows, np.asarray(corners).ravel()))

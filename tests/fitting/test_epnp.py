@@ -66,7 +66,7 @@ def test_points_without_weight_have_no_say():
     weights = np.ones(30)
     weights[:8] = 0.0
     image[:8] += 5.0
-    pose = solve(jnp.float32(points), jnp.float32(image), jnp.float32(weights))
+    pose = solve(jnp.float32(points), jnp.float32(image), weights=jnp.float32(weights))
     assert angle_deg(pose.rotation, rotation) < 0.05
 
 

@@ -27,7 +27,7 @@ CAMERA = Camera(
 
 @pytest.fixture(scope="module")
 def fitter(head):
-    return make_fitter(head)
+    return make_fitter(head, FitConfig())
 
 
 @pytest.fixture(scope="module")

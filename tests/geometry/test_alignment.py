@@ -26,7 +26,7 @@ def test_agrees_with_scipy_on_noisy_weighted_points():
     weights = RNG.uniform(size=40)
     centre, target_centre = (np.average(points, axis=0, weights=weights) for points in (source, target))
     expected, _ = Rotation.align_vectors(target - target_centre, source - centre, weights)
-    found = align(jnp.float32(source), jnp.float32(target), jnp.float32(weights))
+    found = align(jnp.float32(source), jnp.float32(target), weights=jnp.float32(weights))
     np.testing.assert_allclose(found.rotation, expected.as_matrix(), atol=1e-5)
 
 
@@ -41,5 +41,5 @@ def test_a_point_without_weight_has_no_say():
     source, target = RNG.normal(size=(10, 3)), RNG.normal(size=(10, 3))
     weights = np.r_[np.ones(9), 0.0]
     far = np.r_[target[:9], [[1e3, 0, 0]]]
-    first, second = (align(jnp.float32(source), jnp.float32(t), jnp.float32(weights)) for t in (target, far))
+    first, second = (align(jnp.float32(source), jnp.float32(t), weights=jnp.float32(weights)) for t in (target, far))
     np.testing.assert_allclose(first.rotation, second.rotation, atol=1e-5)
