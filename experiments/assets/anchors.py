@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import trimesh
 from absl import logging
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
@@ -175,6 +177,25 @@ def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.n
     return face[best], weights
 
 
+def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mouth's border cut at its corners into the upper and the lower lip's.
+
+    A closed mouth brings both to the same place, so they are told apart by what the jaw moves.
+    """
+    faces = np.asarray(head.faces)
+    edges, counts = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0, return_counts=True)
+    border = edges[(counts == 1) & np.isin(edges, mouth).all(1)]
+    corners = [mouth[np.asarray(head.mean)[mouth, 0].argmin()], mouth[np.asarray(head.mean)[mouth, 0].argmax()]]
+    inner = border[~np.isin(border, corners).any(1)]
+    count = len(head.mean)
+    label = connected_components(coo_matrix((np.ones(len(inner)), inner.T), (count, count)), directed=False)[1]
+    rest = mouth[~np.isin(mouth, corners)]
+    drop = -np.asarray(head.expressions)[head.expression_names.index("jawOpen")][:, 1]
+    arcs = sorted((rest[label[rest] == k] for k in np.unique(label[rest])), key=lambda arc: drop[arc].mean())
+    upper, lower = (np.concatenate([arc, corners]) for arc in arcs)
+    return upper, lower
+
+
 def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
     """Anchors and the spread of what they were found from.
 
@@ -190,6 +211,7 @@ def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirr
     mean = np.asarray(head.mean)
     arrays, figures = {}, {}
     mouth = max(loops, key=len)
+    upper, lower = lip_loops(head, mouth)
     eyes = {np.sign(mean[loop, 0].mean()): loop for loop in loops if loop is not mouth}
     landmark_mirror = mirror_pairs(np.nanmedian(casts.landmarks, 0))
     for name, points, partner in (("mesh_points", casts.mesh, mirror), ("landmarks", casts.landmarks, landmark_mirror)):
@@ -198,9 +220,11 @@ def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirr
         face, weights = on_skin(head, median)
         if name == "mesh_points":
             snapped = [(np.array(MESH_LEFT_EYE), eyes[1.0]), (np.array(MESH_RIGHT_EYE), eyes[-1.0])]
-            snapped.append((np.array(MESH_INNER_LIPS), mouth))
+            lips = np.array(MESH_INNER_LIPS)
+            snapped += [(lips[:11], upper), (lips[11:], lower)]
         else:
-            snapped = [(LEFT_EYE, eyes[1.0]), (RIGHT_EYE, eyes[-1.0]), (MOUTH[12:], mouth)]
+            snapped = [(LEFT_EYE, eyes[1.0]), (RIGHT_EYE, eyes[-1.0])]
+            snapped += [(MOUTH[12:17], upper), (MOUTH[17:], lower)]
         for which, loop in snapped:
             face[which], weights[which] = on_loop(head, loop, median[which])
         arrays[f"{name}.faces"], arrays[f"{name}.barycentric"] = face, weights

@@ -25,6 +25,7 @@ IDENTITY_COMPONENTS = 100
 POPULATION = 900
 EYEBALL_RADIUS_MM = 12.2
 LID_CLEARANCE_MM = 0.35
+SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
 FACE_RADIUS_MM = 95.0
 SKINS_SIZE = 512
 
@@ -59,6 +60,8 @@ def gather(data: Path) -> Source:
     above = makehuman.head_quads(body)
     segment = body.segment[above]
     quads = {
+        "left_socket": above[segment == "left_socket"],
+        "right_socket": above[segment == "right_socket"],
         "skin": above[np.isin(segment, ["head", "body"])],
         "interior": above[np.isin(segment, ["left_socket", "right_socket", "mouth"])],
     }
@@ -330,14 +333,17 @@ def sample_population(
     skin: np.ndarray,
     parts: np.ndarray,
     eyes: list[np.ndarray],
+    sockets: list[np.ndarray],
     lid_loops: list[np.ndarray],
     twins: np.ndarray,
     rng: np.random.Generator,
 ) -> Population:
     """Draws the population; every head is moved rigidly onto the mean's face, eyeballs keep their size.
 
-    ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``lid_loops`` which of ``skin`` form a lid margin;
-    ``twins`` is the mirror image of each vertex, skin first, then parts.
+    ``eyes`` lists, for each eye, which of ``parts`` belong to it, ``sockets`` which line its socket behind the rim.
+    These are laid just under the ball's surface: MakeHuman's socket, made for a ball a third larger, would stand before
+    ours in the eye's corners. What is left to be seen of it is a narrow slope from the lids to the ball.
+    ``lid_loops`` says which of ``skin`` form a lid margin, ``twins`` is the mirror image of each vertex, skin first.
     """
     controls = population.sliders(source.names)
     weights = [population.group_weights(source.names, g) for g in population.GROUPS]
@@ -360,15 +366,16 @@ def sample_population(
             head[:] = head @ rotation.T + shift
         mean = heads[6:].mean(0)
     balls = []
-    for eye in eyes:  # a rigid ball of one size: only its centre varies
+    for eye, socket in zip(eyes, sockets):  # a rigid ball of one size: only its centre varies
         guess = np.stack([sphere(head[n:][eye])[0] for head in [*heads, mean]])
         lids = lid_loops[int(np.argmin([np.linalg.norm(mean[lid].mean(0) - guess[-1]) for lid in lid_loops]))]
         lids = lids[np.abs(mean[lids, 0] - mean[lids, 0].mean()) < 9]
         centre = seat_eyeball(np.concatenate([heads[:, lids], mean[None, lids]]), guess)
-        direction = mean[n:][eye] - guess[-1]
-        direction *= EYEBALL_RADIUS_MM / np.linalg.norm(direction, axis=1, keepdims=True)
-        heads[:, n + eye] = centre[:-1, None] + direction
-        mean[n + eye] = centre[-1] + direction
+        for members, radius in ((eye, EYEBALL_RADIUS_MM), (socket, EYEBALL_RADIUS_MM - SOCKET_DEPTH_MM)):
+            direction = mean[n:][members] - (guess[-1] if members is eye else centre[-1])
+            direction *= radius / np.linalg.norm(direction, axis=1, keepdims=True)
+            heads[:, n + members] = centre[:-1, None] + direction
+            mean[n + members] = centre[-1] + direction
         balls.append(centre[-1])
     # Every person's mirror image is as likely: it makes the mean symmetric, and each component even or odd.
     flip = np.array([-1.0, 1.0, 1.0])
@@ -410,13 +417,14 @@ def follow_weights(
     mean_skin: np.ndarray,
     mean_parts: np.ndarray,
     shared: dict[int, int],
+    ball_of: dict[int, str],
     part_of: np.ndarray,
     loops: list[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Four skin vertices and weights that carry each parts vertex along with unforeseen skin displacements.
 
-    The interior hangs on the rim it shares with the skin; a rigid part (eyeball, teeth, tongue) follows four vertices
-    around it as one piece, so that it keeps its shape.
+    The interior hangs on the rim it shares with the skin (``shared``); a rigid part (eyeball with its socket's lining,
+    ``ball_of``; teeth; tongue) follows four vertices around it as one piece, so that it keeps its shape.
     """
     vertices = np.zeros((len(mean_parts), 4), int)
     weights = np.zeros((len(mean_parts), 4))
@@ -424,6 +432,8 @@ def follow_weights(
         mine = np.flatnonzero(part_of == number)
         if name == "interior":
             for p in mine:
+                if p in ball_of:
+                    continue
                 if p in shared:
                     vertices[p], weights[p] = shared[p], [1, 0, 0, 0]
                     continue
@@ -440,6 +450,7 @@ def follow_weights(
         if name.endswith("eye"):
             corners += [points[:, 1].argmin(), points[:, 1].argmax()]
             chosen = rim[corners]
+            mine = np.concatenate([mine, [p for p, eye in ball_of.items() if eye == name]]).astype(int)
         else:
             # Upper teeth move with the nose's base, lower teeth and tongue with the chin.
             drop = {"upper_teeth": 12.0}.get(name, -22.0)
@@ -523,6 +534,11 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     if len(skin) > SKIN_VERTICES or len(parts) > PARTS_VERTICES:
         raise ValueError(f"{len(skin)} skin and {len(parts)} parts vertices: more than asked for")
 
+    shared = {p: int(skin_number[v]) for p, v in enumerate(parts) if part_label[p] == 0 and skin_number[v] >= 0}
+    sockets = [
+        np.array([p for p, v in enumerate(parts) if part_label[p] == 0 and v in lining and p not in shared])
+        for lining in (set(np.unique(source.faces[side]).tolist()) for side in ("left_socket", "right_socket"))
+    ]
     eyes = [np.flatnonzero(part_label == PARTS.index(f"{side}_eye")) for side in ("left", "right")]
     local_faces = skin_number[faces["skin"]]
     loops = boundary_loops(local_faces, len(skin))
@@ -531,7 +547,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     twins = np.array([number[v] for v in source.mirror[skin]])
     number = {v: len(skin) + i for i, v in enumerate(parts)}
     twins = np.concatenate([twins, [number[v] for v in source.mirror[parts]]])
-    people = sample_population(source, scale, skin, parts, eyes, lid_loops, twins, rng)
+    people = sample_population(source, scale, skin, parts, eyes, sockets, lid_loops, twins, rng)
     identity, deviation, parts_identity, groups = identity_basis(people)
 
     names = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("faceunits/")}
@@ -548,6 +564,8 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
             for row, target in enumerate(which):
                 rotation, _ = rigid(rest, rest + source.targets[target][parts[eye]])
                 moved[row, len(skin) + eye] = (ball - centre) @ rotation.T - (ball - centre)
+        for socket in sockets:
+            moved[:, len(skin) + socket] = 0
         moved = symmetrise(moved, list(chosen), twins)
         return moved[:, : len(skin)], moved[:, len(skin) :]
 
@@ -560,8 +578,8 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     uv_number[skin_uv] = np.arange(len(skin_uv))
     parts_uv, parts_uv_faces = parts_texture_coordinates(people.mean_parts, part_faces, face_part, part_corners, layout)
 
-    shared = {p: int(skin_number[v]) for p, v in enumerate(parts) if part_label[p] == 0 and skin_number[v] >= 0}
-    follow, weights = follow_weights(people.mean_skin, people.mean_parts, shared, part_label, loops[1:])
+    ball_of = {int(p): side for side, socket in zip(("left_eye", "right_eye"), sockets) for p in socket}
+    follow, weights = follow_weights(people.mean_skin, people.mean_parts, shared, ball_of, part_label, loops[1:])
     regions = region_masks(data, people.mean_skin, local_faces, corners["skin"], source.uv, loops)
     arrays = {
         "mean": people.mean_skin,
