@@ -3,6 +3,7 @@
 Letters: v vertices, f faces, n texels a photo may colour, s edge of the texture, h w rows and columns of the photo.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from digitaltwin.types import InputError
 VIEW = 1024
 """Edge of the window cut out of the photo [px]: one size, so that one compilation serves all photos."""
 _DEPTH_SLACK_MM = 0.7
-_FEATHER = 6  # radius [coarse texels, four texels each] over which visibility ends: about 6 mm on the face
+_REDUCED = 512  # edge [texels] of the texture on which masks are widened and feathered; about 1 mm on the face
+_FEATHER = 6  # radius [of those] over which visibility ends
 
 
 class Projection(NamedTuple):
@@ -111,7 +113,7 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
     """How much each colour looks like the bulk of the weighted ones, from 0 to 1.
 
     In Lab the skin of one face is a compact cloud; lips, brows, eyes and beard are its outliers. Centre and widths are
-    found in three rounds, each weighing by the likeness of the last: ``exp(-max(0, d^2 - 2) / 2)``, d the distance
+    found in three rounds, each weighing by the likeness of the last: ``exp(-max(0, d^2 - 2))``, d the distance
     in widths.
     """
     lab = lab_from_linear(linear).reshape(-1, 3)
@@ -125,7 +127,7 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
         centre = jnp.sum(share * lab, axis=0, keepdims=True)
         width = jnp.sqrt(jnp.sum(share * (lab - centre) ** 2, axis=0, keepdims=True))
         distance = jnp.sum(((lab - centre) / jnp.maximum(width, least)) ** 2, axis=1, keepdims=True)
-        likeness = jnp.exp(-jnp.maximum(distance - 2, 0) / 2)
+        likeness = jnp.exp(-jnp.maximum(distance - 2, 0))
     return likeness.reshape(weight.shape)
 
 
@@ -157,7 +159,7 @@ def _project(
     visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
     weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.15, 0.45)
     likeness = skin_likeness(colour, weight * _ramp(layout.oval_mm, 0.0, 20.0))
-    likeness = _spread(_image(likeness[:, None], layout, size)).reshape(-1)[layout.texel]
+    likeness = 1 - _spread(_image(1 - likeness[:, None], layout, size)).reshape(-1)[layout.texel]
     inside = _ramp(layout.oval_mm, 4.0, 22.0)
     weight *= _ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
     return Projection(
@@ -170,11 +172,13 @@ def _image(values: Float[Array, "n c"], layout: TextureLayout, size: int) -> Flo
     return jnp.zeros((size * size, channels)).at[layout.texel].set(values).reshape(size, size, channels)
 
 
-def _spread(likeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
-    """Likeness of a texel's whole surroundings: a hair's soft outline is neither hair nor skin, and has to go too."""
-    quarter = halve(halve(likeness))
-    least = -jax.lax.reduce_window(-quarter, -jnp.inf, jax.lax.max, (7, 7, 1), (1, 1, 1), "SAME")
-    return double(double(blur(least, 4)))
+def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
+    """The greatest value around each texel: a hair's soft outline is neither hair nor skin, and has to go too."""
+
+    def widen(picture: Float[Array, "c c 1"]) -> Float[Array, "c c 1"]:
+        return blur(jax.lax.reduce_window(picture, -jnp.inf, jax.lax.max, (7, 7, 1), (1, 1, 1), "SAME"), 4)
+
+    return _at_reduced_size(widen, strangeness)
 
 
 def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
@@ -182,9 +186,23 @@ def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Floa
 
     What lies between the islands is neither in nor out: the lids and the lips keep their colours up to their edges.
     """
-    known = halve(halve(covered[..., None].astype(jnp.float32)))
-    share = blur(halve(halve(mask)), _FEATHER) / jnp.maximum(blur(known, _FEATHER), 1e-3)
-    return double(double(jnp.clip(2 * share - 1, 0, 1)))
+
+    def feather(both: Float[Array, "c c 2"]) -> Float[Array, "c c 1"]:
+        mean = blur(both, _FEATHER)
+        return jnp.clip(2 * mean[..., :1] / jnp.maximum(mean[..., 1:], 1e-3) - 1, 0, 1)
+
+    return _at_reduced_size(feather, jnp.concatenate([mask, covered[..., None].astype(jnp.float32)], axis=-1))
+
+
+def _at_reduced_size(function: Callable[[Array], Array], picture: Float[Array, "s s c"]) -> Array:
+    """Apply something at the one size at which its radii are meant, :data:`_REDUCED`."""
+    times = (picture.shape[0] // _REDUCED).bit_length() - 1
+    for _ in range(times):
+        picture = halve(picture)
+    picture = function(picture)
+    for _ in range(times):
+        picture = double(picture)
+    return picture
 
 
 def _ramp(value: Float[Array, "*n"], low: float, high: float) -> Float[Array, "*n"]:

@@ -49,11 +49,11 @@ def ball():
 
 def test_flat_light_shows_the_texture_itself():
     texture = np.random.default_rng(0).uniform(size=(96, 96, 3))
-    picture = show(quad(10.0, 5.0, texture))
-    # Texels and pixels coincide; four samples mix a pixel with its neighbours' halves, which one colour does not show.
-    flat = show(quad(10.0, 5.0, np.full((5, 7, 3), 0.37)))
-    np.testing.assert_allclose(flat.colour, 0.37, atol=1e-5)
-    assert np.corrcoef(np.asarray(picture.colour).ravel(), texture.ravel())[0, 1] > 0.9
+    texture[:, :, 0] = 0.37
+    colour = np.asarray(show(quad(10.0, 5.0, texture)).colour)
+    # Texels and pixels coincide; the four samples mix a pixel with its neighbours, which an even channel does not show.
+    np.testing.assert_allclose(colour[..., 0], 0.37, atol=1e-5)
+    assert np.corrcoef(colour[..., 1].ravel(), texture[..., 1].ravel())[0, 1] > 0.9
 
 
 def test_the_nearer_surface_hides_the_farther():
@@ -85,9 +85,9 @@ def test_light_from_above_and_the_left_falls_there(ball):
 
 def test_outline_does_not_flash(ball):
     """Smooth normals that lean over the outline are not turned round: brightness changes steadily up to it."""
-    picture = show(ball, lighting=portrait_lighting(), size=192)
+    picture = show(ball, lighting=portrait_lighting())
     inside = np.asarray(picture.alpha) == 1
-    column = np.asarray(picture.colour).mean(-1)[:, 96][inside[:, 96]]
+    column = np.asarray(picture.colour).mean(-1)[:, 48][inside[:, 48]]
     assert np.all(np.diff(column[len(column) // 2 :]) < 4e-3)
 
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from digitaltwin.render import (
     Surface,
@@ -29,9 +30,9 @@ from digitaltwin.texture.layout import oval_distance, rasterize_uv
 from digitaltwin.texture.pyramid import blur, double, fill, halve
 from digitaltwin.types import InputError
 
-SIZE = 1024
-PHOTO = 900
-FOCAL, CENTRE = 2000.0, np.array([430.0, 470.0])
+SIZE = 512
+PHOTO = 600
+FOCAL, CENTRE = 1350.0, np.array([290.0, 310.0])
 
 
 def turn(yaw):
@@ -93,22 +94,21 @@ def test_round_trip_photograph_and_project(head, layout, known, yaw):
 def test_what_the_nose_hides_is_not_coloured(head, layout):
     """Visibility against rays cast in float64 by another library."""
     trimesh = pytest.importorskip("trimesh")
-    yaw = 0.7
+    yaw = 0.8
     vertices = np.asarray(pose(head.mean, yaw), np.float64)
     projection = look(np.full((PHOTO, PHOTO, 3), 0.5, np.float32), head, layout, yaw)
     weight = np.asarray(projection.weight).reshape(-1)[np.asarray(layout.texel)]
-    pick = np.random.default_rng(0).choice(len(weight), 20_000, replace=False)
-    corners = vertices[np.asarray(head.faces)[np.asarray(layout.face)[pick]]]
-    points = (np.asarray(layout.barycentric, np.float64)[pick][..., None] * corners).sum(axis=1)
+    corners = vertices[np.asarray(head.faces)[np.asarray(layout.face)]]
+    points = (np.asarray(layout.barycentric, np.float64)[..., None] * corners).sum(axis=1)
     mesh = trimesh.Trimesh(vertices, np.asarray(head.faces), process=False)
     # From the point towards the camera; hits within 2 mm are the face itself and its neighbours.
     towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
     hidden = mesh.ray.intersects_any(points + 2.0 * towards, towards)
-    normals = mesh.face_normals[np.asarray(layout.face)[pick]]
+    normals = mesh.face_normals[np.asarray(layout.face)]
     hidden_in_front = hidden & ((normals * towards).sum(axis=1) > 0.3)
     assert hidden_in_front.sum() > 100
-    assert np.max(weight[pick][hidden_in_front]) == 0
-    assert np.mean(weight[pick][~hidden] > 0.5) > 0.3
+    assert np.max(weight[hidden_in_front]) == 0
+    assert np.mean(weight[~hidden] > 0.5) > 0.3
 
 
 def test_weight_fades_without_a_step(head, layout):
@@ -123,15 +123,15 @@ def test_weight_fades_without_a_step(head, layout):
 
 
 def test_hair_beyond_the_oval_stays_off_the_head(head, layout, known):
-    photo = photograph(head, known * 0 + [0.75, 0.55, 0.45], 0.0)
+    photo = photograph(head, known * 0 + np.array([0.75, 0.55, 0.45], np.float32), 0.0)
     distance = jnp.asarray(oval_distance(head))[:, None]
     screen = project(pose(head.mean, 0.0), FOCAL, jnp.asarray(CENTRE, jnp.float32))
     fragments = rasterize(screen, head.faces, height=PHOTO, width=PHOTO)
     outside = np.asarray(interpolate(fragments, distance, head.faces))[..., 0] < 0
     haired = np.where(outside[..., None], 0.05, photo).astype(np.float32)
     bare, hair = (look(p, head, layout, 0.0) for p in (photo, haired))
-    ring = np.asarray(layout.texel)[np.asarray(layout.oval_mm) < -1.0]
-    assert np.asarray(bare.weight).reshape(-1)[ring].mean() > 0.1
+    ring = np.asarray(layout.texel)[np.abs(np.asarray(layout.oval_mm) + 3.0) < 3.0]
+    assert np.asarray(bare.weight).reshape(-1)[ring].mean() > 0.05
     assert np.asarray(hair.weight).reshape(-1)[ring].mean() < 0.01
 
 
@@ -177,11 +177,13 @@ def test_islands_are_continued_past_their_borders(head, layout):
     skin = np.where(np.asarray(layout.covered)[..., None], np.full(3, 0.6, np.float32), np.zeros(3, np.float32))
     nothing = Projection(jnp.zeros((SIZE, SIZE, 3)), jnp.zeros((SIZE, SIZE)))
     texture = np.asarray(complete_texture(nothing, layout, jnp.asarray(skin)))
-    np.testing.assert_allclose(texture[~np.asarray(layout.interior)][::97], 0.6, atol=2e-3)
+    near = ndimage.binary_dilation(np.asarray(layout.covered), iterations=10)
+    near[int(0.6 * SIZE) :] = False  # below lies the interior, which has a colour of its own
+    np.testing.assert_allclose(texture[near], 0.6, atol=8e-3)
 
 
 def test_nearest_skin_finds_the_one_photographed(head, layout):
-    for path in skin_paths()[::6]:
+    for path in skin_paths()[2::12]:
         skin = load_skin(path, size=SIZE)
         chosen = nearest_skin(look(photograph(head, skin.pixels, 0.2), head, layout, 0.2))
         tone = [
@@ -211,7 +213,7 @@ def test_fill_leaves_what_is_known_and_stays_within_its_range():
     key = jax.random.key(0)
     picture = jax.random.uniform(key, (64, 64, 3), minval=0.3, maxval=0.7)
     weight = (jax.random.uniform(key, (64, 64, 1)) > 0.97).astype(jnp.float32)
-    filled = fill(picture, weight, jnp.full(3, 0.5), levels=6)
+    filled = jax.jit(lambda p, w: fill(p, w, jnp.full(3, 0.5), levels=6))(picture, weight)
     np.testing.assert_allclose(filled * weight, picture * weight, atol=1e-6)
     assert filled.min() >= 0.3 - 1e-5
     assert filled.max() <= 0.7 + 1e-5
@@ -219,11 +221,11 @@ def test_fill_leaves_what_is_known_and_stays_within_its_range():
 
 def test_eye_has_the_colour_asked_for_and_gives_it_back():
     blue = (0.35, 0.45, 0.60)
-    texture = np.asarray(eye_texture(jax.random.key(1), blue, size=512))
-    radius = 512 * np.arcsin(5.85 / 12.2) / (2 * np.pi)
-    found = iris_colour(texture, np.array([256.0, 256.0]), float(radius))
+    texture = np.asarray(eye_texture(jax.random.key(1), blue, size=256))
+    radius = 256 * np.arcsin(5.85 / 12.2) / (2 * np.pi)
+    found = iris_colour(texture, np.array([128.0, 128.0]), float(radius))
     np.testing.assert_allclose(found, blue, atol=0.08)
-    assert texture[256, 256].max() < 0.1
-    assert texture[256, 256 + 60].min() > 0.6
+    assert texture[128, 128].max() < 0.1
+    assert texture[128, 128 + 30].min() > 0.6
     with pytest.raises(InputError, match="no iris"):
         iris_colour(texture, np.array([-100.0, 30.0]), 5.0)
