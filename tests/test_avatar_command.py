@@ -144,7 +144,7 @@ def test_a_turned_photo_gives_the_upright_ones_avatar(tmp_path, portrait, refere
     Image.fromarray(np.ascontiguousarray(np.rot90(portrait, turns))).save(tmp_path / "turned.png", exif=exif)
     turned = create_avatar(tmp_path / "turned.png", texture_size=SIZE)
     np.testing.assert_array_equal(turned.neutral, reference.neutral)
-    np.testing.assert_array_equal(turned.looks.texture, reference.looks.texture)
+    np.testing.assert_array_equal(turned.texture, reference.texture)
 
 
 def test_an_array_gives_the_avatar_of_its_photo(portrait, reference):
