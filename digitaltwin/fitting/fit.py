@@ -121,7 +121,7 @@ class FitResult(NamedTuple):
     camera: Camera
     """Pose and intrinsics together, for :func:`digitaltwin.geometry.camera.project`."""
     energies: Float[Array, " steps"]
-    """E before the first and after each step; it never rises."""
+    """E before the first and after each step; but for rounding it never rises."""
     status: Int[Array, ""]
     """0 ok; 1 an input is not finite; 2 fewer than four landmarks, or all on a line; 3 part of the head is behind the
     camera; 4 diverged. All arrays are finite in every case; for 1 and 2 they hold the given shape with the

@@ -5,9 +5,9 @@ model at x with a damping term that grows with mu >= 0; ``mu = 0`` is the plain 
 computed is the problem's own affair: :func:`dense_proposal` suits small ones, :mod:`digitaltwin.fitting.elimination`
 removes thousands of unknowns first.
 
-A step is taken if the energy does not rise. So where plain Gauss-Newton descends, this is plain Gauss-Newton; where it
-overshoots or meets NaN (which compares false), that lane of the batch keeps its point and is damped, and no other is
-touched.
+A step is taken if the energy does not rise beyond rounding. So where plain Gauss-Newton descends, this is plain
+Gauss-Newton; where it overshoots or meets NaN (which compares false), that lane of the batch keeps its point and is
+damped, and no other is touched.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ Proposal = Callable[[PyTree, Float[Array, ""]], PyTree]
 
 _FIRST_DAMPING = 1e-2  # after the first rejection, relative to the curvature
 _GROWTH, _DECAY = 10.0, 0.1
+_ROUNDING = 32.0  # units of the last place that a sum of squares may rise by and still count as equal
 _NEGLIGIBLE_DAMPING = 1e-4  # below it the damping is dropped, and with it the last trace of a rejection
 
 
@@ -35,7 +36,7 @@ class State(NamedTuple):
     point: PyTree
     """The unknowns x."""
     energy: Float[Array, ""]
-    """``energy(x)``; never larger than in the state before."""
+    """``energy(x)``; but for rounding never larger than in the state before."""
     damping: Float[Array, ""]
     """mu for the next proposal; zero until a step is rejected."""
 
@@ -50,7 +51,9 @@ def step(energy: Energy, propose: Proposal, state: State) -> State:
     """One proposal, taken or rejected."""
     point = propose(state.point, state.damping)
     value = energy(point)
-    taken = (value <= state.energy) | (jnp.isfinite(value) & ~jnp.isfinite(state.energy))
+    # Near the minimum energies differ by rounding alone; rejections there would leave the flat directions short.
+    limit = state.energy * (1.0 + _ROUNDING * jnp.finfo(value.dtype).eps)
+    taken = (value <= limit) | (jnp.isfinite(value) & ~jnp.isfinite(state.energy))
     eased = state.damping * _DECAY
     damping = jnp.where(
         taken,

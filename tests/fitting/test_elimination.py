@@ -1,5 +1,6 @@
 """The eliminated step against the full-size sparse one: a referee in NumPy and SciPy, float64, that shares no code."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,12 @@ class Referee:
     def scale(self, rotation):
         eyes = np.linalg.norm(self.landmarks[27] - self.landmarks[47]) / np.hypot(rotation[0, 0], rotation[1, 0])
         return 100.0 / eyes * np.sqrt(self.weights)
+
+    def pose(self, u):
+        """OpenCV's EPnP."""
+        points, image = self.points(u, 0.0 * self.mean), (self.landmarks - self.centre) / self.focal
+        _, vector, translation = cv2.solvePnP(points, image, np.eye(3), None, flags=cv2.SOLVEPNP_EPNP)
+        return FLIP[:, None] * cv2.Rodrigues(vector)[0], translation.ravel()
 
     def points(self, u, d):
         return self.rows @ (self.mean + d) + self.landmark_modes @ u
@@ -154,16 +161,19 @@ def state_of(result):
 def test_every_step_is_the_full_size_sparse_step(head, dtype, tolerance_mm):
     with jax.enable_x64(dtype == np.float64):
         fitter = make_fitter(head, FitConfig(iterations=1), dtype=dtype)
-        for seed in range(3):
+        for seed in range(2):
             landmarks, scores = make_photo(head, seed)
             referee = Referee(head, CONFIG, landmarks, scores)
             coefficients = np.r_[scores, np.zeros(len(head.identity))]
-            start = (coefficients, np.array([1.0, 0, 0, 0]), np.array([0.0, 0.0, 500.0]), 0.0, np.zeros((104, 3)))
+            rotation, translation = referee.pose(coefficients)
+            still = np.zeros((len(head.mean), 3))
+            state = (coefficients, rotation, translation, 0.0, still)
+            quaternion = Rotation.from_matrix(rotation).as_quat(scalar_first=True, canonical=True)
+            start = (coefficients, quaternion, translation, 0.0, np.zeros((104, 3)))
             start = Unknowns(*(jnp.asarray(part, dtype) for part in start))
-            state = (coefficients, np.eye(3), np.array([0.0, 0.0, 500.0]), 0.0, np.zeros((len(head.mean), 3)))
             inputs = (jnp.asarray(part, dtype) for part in (head.mean, landmarks))
             arguments = (fitter, *inputs, SIZE)
-            for _ in range(4):  # a fifth would be rounding alone in float32, and may be rejected
+            for _ in range(5):
                 result = fit(*arguments, scores=jnp.asarray(scores, dtype), init=start)
                 scale = referee.scale(state[1])
                 expected = referee.step(scale, *state)
