@@ -43,7 +43,7 @@ def rasterize_uv(uv: Float[Array, "t 2"], uv_faces: Int[Array, "f 3"], size: int
     """The face and the point of it under each texel's centre; row 0 is at v = 1.
 
     Example:
-        >>> corners = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> corners = jnp.array([[0.0, 0.0], [1.2, 0.0], [0.0, 1.2]])
         >>> rasterize_uv(corners, jnp.array([[0, 1, 2]]), 2).face.tolist()
         [[0, -1], [0, 0]]
     """
