@@ -23,7 +23,7 @@ PARTS_VERTICES = 900
 INTERIOR_VERTICES, TONGUE_VERTICES = 490, 130
 IDENTITY_COMPONENTS = 100
 POPULATION = 900
-EYEBALL_RADIUS_MM = 12.2
+EYEBALL_RADIUS_MM = 12.4
 LID_CLEARANCE_MM = 0.35
 SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
 FACE_RADIUS_MM = 95.0
@@ -333,17 +333,18 @@ def sample_population(
     skin: np.ndarray,
     parts: np.ndarray,
     eyes: list[np.ndarray],
-    sockets: list[np.ndarray],
+    sockets: list[tuple[np.ndarray, list[np.ndarray]]],
     lid_loops: list[np.ndarray],
     twins: np.ndarray,
     rng: np.random.Generator,
 ) -> Population:
     """Draws the population; every head is moved rigidly onto the mean's face, eyeballs keep their size.
 
-    ``eyes`` lists, for each eye, which of ``parts`` belong to it, ``sockets`` which line its socket behind the rim.
-    These are laid just under the ball's surface: MakeHuman's socket, made for a ball a third larger, would stand before
-    ours in the eye's corners. What is left to be seen of it is a narrow slope from the lids to the ball.
-    ``lid_loops`` says which of ``skin`` form a lid margin, ``twins`` is the mirror image of each vertex, skin first.
+    ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``sockets`` which line its socket behind the rim, and
+    for each of them the ``skin`` vertices of the rim beside it, if any. The lining is laid just under the ball's
+    surface: MakeHuman's socket, made for a ball a third larger, would stand before ours in the eye's corners. What is
+    left to be seen of it is a narrow slope straight from the lids to the ball. ``lid_loops`` says which of ``skin`` form
+    a lid margin, ``twins`` is the mirror image of each vertex, skin first.
     """
     controls = population.sliders(source.names)
     weights = [population.group_weights(source.names, g) for g in population.GROUPS]
@@ -366,13 +367,17 @@ def sample_population(
             head[:] = head @ rotation.T + shift
         mean = heads[6:].mean(0)
     balls = []
-    for eye, socket in zip(eyes, sockets):  # a rigid ball of one size: only its centre varies
+    for eye, (socket, rims) in zip(eyes, sockets):  # a rigid ball of one size: only its centre varies
         guess = np.stack([sphere(head[n:][eye])[0] for head in [*heads, mean]])
         lids = lid_loops[int(np.argmin([np.linalg.norm(mean[lid].mean(0) - guess[-1]) for lid in lid_loops]))]
         lids = lids[np.abs(mean[lids, 0] - mean[lids, 0].mean()) < 9]
         centre = seat_eyeball(np.concatenate([heads[:, lids], mean[None, lids]]), guess)
         for members, radius in ((eye, EYEBALL_RADIUS_MM), (socket, EYEBALL_RADIUS_MM - SOCKET_DEPTH_MM)):
             direction = mean[n:][members] - (guess[-1] if members is eye else centre[-1])
+            if members is socket:
+                for row, rim in enumerate(rims):
+                    if len(rim):
+                        direction[row] = mean[rim].mean(0) - centre[-1]
             direction *= radius / np.linalg.norm(direction, axis=1, keepdims=True)
             heads[:, n + members] = centre[:-1, None] + direction
             mean[n + members] = centre[-1] + direction
@@ -535,10 +540,12 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         raise ValueError(f"{len(skin)} skin and {len(parts)} parts vertices: more than asked for")
 
     shared = {p: int(skin_number[v]) for p, v in enumerate(parts) if part_label[p] == 0 and skin_number[v] >= 0}
-    sockets = [
-        np.array([p for p, v in enumerate(parts) if part_label[p] == 0 and v in lining and p not in shared])
-        for lining in (set(np.unique(source.faces[side]).tolist()) for side in ("left_socket", "right_socket"))
-    ]
+    sockets = []
+    for side in ("left_socket", "right_socket"):
+        lining = set(np.unique(source.faces[side]).tolist())
+        members = np.array([p for p, v in enumerate(parts) if part_label[p] == 0 and v in lining and p not in shared])
+        beside = [np.unique(part_faces[(part_faces == p).any(1)]) for p in members]
+        sockets.append((members, [np.array([shared[p] for p in ring if p in shared], int) for ring in beside]))
     eyes = [np.flatnonzero(part_label == PARTS.index(f"{side}_eye")) for side in ("left", "right")]
     local_faces = skin_number[faces["skin"]]
     loops = boundary_loops(local_faces, len(skin))
@@ -564,7 +571,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
             for row, target in enumerate(which):
                 rotation, _ = rigid(rest, rest + source.targets[target][parts[eye]])
                 moved[row, len(skin) + eye] = (ball - centre) @ rotation.T - (ball - centre)
-        for socket in sockets:
+        for socket, _ in sockets:
             moved[:, len(skin) + socket] = 0
         moved = symmetrise(moved, list(chosen), twins)
         return moved[:, : len(skin)], moved[:, len(skin) :]
@@ -578,7 +585,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     uv_number[skin_uv] = np.arange(len(skin_uv))
     parts_uv, parts_uv_faces = parts_texture_coordinates(people.mean_parts, part_faces, face_part, part_corners, layout)
 
-    ball_of = {int(p): side for side, socket in zip(("left_eye", "right_eye"), sockets) for p in socket}
+    ball_of = {int(p): side for side, (socket, _) in zip(("left_eye", "right_eye"), sockets) for p in socket}
     follow, weights = follow_weights(people.mean_skin, people.mean_parts, shared, ball_of, part_label, loops[1:])
     regions = region_masks(data, people.mean_skin, local_faces, corners["skin"], source.uv, loops)
     arrays = {
