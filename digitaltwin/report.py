@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-import digitaltwin
 from digitaltwin.fitting import FitResult
 from digitaltwin.geometry.camera import project
 from digitaltwin.head import HeadModel, anchor_points, landmark_points
@@ -14,6 +13,7 @@ from digitaltwin.head.markup import LEFT_EYE_OUTER, MESH_OVAL, MESH_POINT_COUNT,
 from digitaltwin.io.images import Photo
 from digitaltwin.perception import FaceLandmarks
 from digitaltwin.perception.landmarks import load_landmark_table
+from digitaltwin.version import __version__
 
 
 def make_report(
@@ -93,7 +93,7 @@ def make_report(
         "texture": {"skin": choices["skin"], "iris_srgb": rounded(choices["iris"], 3)},
         "seconds": seconds,
         "versions": {
-            "digitaltwin": digitaltwin.__version__,
+            "digitaltwin": __version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in packages},
         },

@@ -15,9 +15,9 @@ import pygltflib as gltf
 from jaxtyping import Float, Int
 from PIL import Image
 
-import digitaltwin
 from digitaltwin.geometry.normals import vertex_normals
 from digitaltwin.io.files import FilePath, write_bytes
+from digitaltwin.version import __version__
 
 _METRES = 1e-3
 _JPEG_QUALITY = 92
@@ -144,7 +144,7 @@ class _Document:
 
     def finish(self, mesh: gltf.Mesh, name: str) -> bytes:
         document = gltf.GLTF2(
-            asset=gltf.Asset(version="2.0", generator=f"digitaltwin {digitaltwin.__version__}"),
+            asset=gltf.Asset(version="2.0", generator=f"digitaltwin {__version__}"),
             scene=0,
             scenes=[gltf.Scene(nodes=[0])],
             nodes=[gltf.Node(name=name, mesh=0)],

@@ -343,7 +343,7 @@ def sample_population(
     ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``sockets`` which line its socket behind the rim, and
     for each of them the ``skin`` vertices of the rim beside it, if any. The lining is laid just under the ball's
     surface: MakeHuman's socket, made for a ball a third larger, would stand before ours in the eye's corners. What is
-    left to be seen of it is a narrow slope straight from the lids to the ball. ``lid_loops`` says which of ``skin`` form
+    left to be seen of it is a narrow slope from the lids to the ball. ``lid_loops`` says which of ``skin`` form
     a lid margin, ``twins`` is the mirror image of each vertex, skin first.
     """
     controls = population.sliders(source.names)
