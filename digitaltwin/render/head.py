@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from digitaltwin.head import HeadModel
+from digitaltwin.head.markup import INTERIOR_PARTS
 from digitaltwin.render.shading import Surface
 
-TEETH_SRGB = (0.90, 0.87, 0.80)
+TEETH_SRGB = (0.84, 0.80, 0.72)
 TONGUE_SRGB = (0.62, 0.33, 0.32)
 
 
@@ -43,7 +44,7 @@ def head_pieces(head: HeadModel) -> HeadPieces:
         mine = np.isin(number, [head.part_names.index(name) for name in names])
         return head.parts_faces[mine] + len(head.mean), head.parts_uv_faces[mine] + len(head.uv)
 
-    interior, interior_uv = piece("interior")
+    interior, interior_uv = piece(*INTERIOR_PARTS)
     return HeadPieces(
         uv=jnp.concatenate([head.uv, head.parts_uv]),
         skin=(jnp.concatenate([head.faces, interior]), jnp.concatenate([head.uv_faces, interior_uv])),

@@ -189,7 +189,7 @@ class _Pool(NamedTuple):
     columns: Int[Array, " s"]
 
 
-def _pool(textures: list[Float[Array, "rows columns 3"]]) -> _Pool:
+def _pool(textures: list[Float[Array, "_ _ 3"]]) -> _Pool:
     shapes = jnp.array([texture.shape[:2] for texture in textures])
     sizes = shapes[:, 0] * shapes[:, 1]
     texels = jnp.concatenate([texture.reshape(-1, 3) for texture in textures])

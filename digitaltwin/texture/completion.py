@@ -13,8 +13,10 @@ from digitaltwin.texture.projection import Projection, skin_likeness
 from digitaltwin.texture.pyramid import blur, double, fill, halve
 
 _DECAY_MM = 35.0  # how fast the local colour correction dies away outside the face oval
-_MUCOSA = (0.22, 0.085, 0.07)  # linear light
-_SHADOW = 0.5  # of the interior
+# Colours in linear light for a skin of mean 0.35, shadow included that no renderer of ours casts.
+_MOUTH = (0.15, 0.055, 0.05)
+_SOCKET = (0.60, 0.42, 0.38)  # conjunctiva: the white of the eye, seen pink
+_MEAN_SKIN = 0.35
 _PADDING_LEVELS = 6  # islands are continued by about 64 texels, enough for four mip levels
 
 
@@ -54,9 +56,9 @@ def complete_texture(
     for _ in range((skin.shape[0] // COARSE).bit_length() - 1):
         factor = double(factor)
     matched = base * factor
-    # Mucous membrane: less red than the skins have it, and in the shadow that no renderer of ours casts.
-    tone = _SHADOW * jnp.sum(matched, axis=-1, keepdims=True) / sum(_MUCOSA)
-    matched = jnp.where(layout.interior[..., None], tone * jnp.array(_MUCOSA)[None, None], matched)
+    exposure = jnp.clip(jnp.mean(face_colour(projection)) / _MEAN_SKIN, 0.5, 1.3)
+    for mask, colour in ((layout.mouth, _MOUTH), (layout.sockets, _SOCKET)):
+        matched = jnp.where(mask[..., None], exposure * jnp.array(colour)[None, None], matched)
     blended = weight * projection.linear_colour + (1 - weight) * matched
     covered = layout.covered[..., None].astype(jnp.float32)
     mean = jnp.sum(blended * covered, axis=(0, 1)) / jnp.sum(covered)

@@ -21,7 +21,7 @@ _PUPIL = float(np.arcsin(1.8 / 12.2))
 
 
 def eye_texture(
-    key: Array, iris: Float[Array, " 3"] | tuple[float, float, float] = HAZEL, *, size: int = 512
+    key: Array, *, iris: Float[Array, " 3"] | tuple[float, float, float] = HAZEL, size: int = 512
 ) -> Float[Array, "s s 3"]:
     """Paint an eyeball: pupil, fibrous iris with a dark rim, off-white sclera that reddens and veins backwards.
 

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.head import HeadModel
-from digitaltwin.head.markup import MESH_OVAL
+from digitaltwin.head import HeadModel, landmark_points
+from digitaltwin.head.markup import BROWS, INTERIOR_PARTS, MESH_OVAL
 from digitaltwin.render.rasterize import Fragments, interpolate, rasterize
 
 REACH_MM = 14.0
 """How far beyond the face oval a photo may colour the skin, if it looks like skin there."""
+BARE_FOREHEAD_MM = 14.0
+"""How far above the brows the forehead is taken to be bare; what is seen higher up has to look like skin."""
 COARSE = 128
 """Edge of the coarse texture on which colours are compared [texels]."""
 
@@ -25,8 +27,10 @@ class TextureLayout(NamedTuple):
 
     covered: Bool[Array, "s s"]
     """Texels on the skin or on the interior, which shares the texture; the others lie between the islands."""
-    interior: Bool[Array, "s s"]
-    """Texels on the interior: eye sockets and the inside of the mouth."""
+    mouth: Bool[Array, "s s"]
+    """Texels on the inside of the mouth."""
+    sockets: Bool[Array, "s s"]
+    """Texels on the lining of the eye sockets."""
     texel: Int[Array, " n"]
     """Index (row s + column) of each texel that a photo may colour ..."""
     face: Int[Array, " n"]
@@ -34,7 +38,9 @@ class TextureLayout(NamedTuple):
     barycentric: Float[Array, "n 3"]
     """... where on that face ..."""
     oval_mm: Float[Array, " n"]
-    """... and how far inside the face oval, negative outside."""
+    """... how far inside the face oval, negative outside ..."""
+    bare_mm: Float[Array, " n"]
+    """... and how far inside the part of it that neither hair nor a hat covers, which ends above the brows."""
     coarse_oval_mm: Float[Array, "c c"]
     """The same over the whole, coarse texture (:data:`COARSE`), minus infinity between the islands."""
 
@@ -58,22 +64,32 @@ def make_layout(head: HeadModel, *, size: int = 2048) -> TextureLayout:
         head: the model.
         size: edge of the texture [texels], a power of two of at least 512.
     """
-    inside_mm = jnp.asarray(oval_distance(head))[:, None]
+    inside = oval_distance(head)
+    height = np.asarray(head.mean)[:, 1]
+    brows = np.asarray(landmark_points(head, head.mean))[BROWS, 1].max()
+    bare = np.minimum(inside, 2 * (brows + BARE_FOREHEAD_MM - height))  # a fringe ends more sharply than a cheek
+    inside_mm = jnp.asarray(np.stack([inside, bare], axis=1))
     fine, coarse = (rasterize_uv(head.uv, head.uv_faces, edge) for edge in (size, COARSE))
-    distance = np.asarray(interpolate(fine, inside_mm, head.faces)[..., 0])
+    distance = np.asarray(interpolate(fine, inside_mm, head.faces))
     on_skin = np.asarray(fine.face) >= 0
-    interior = np.asarray(head.parts_face_part) == head.part_names.index("interior")
-    on_interior = np.asarray(rasterize_uv(head.parts_uv, head.parts_uv_faces[interior], size).face) >= 0
-    texel = np.flatnonzero(on_skin & (distance > -REACH_MM))
+    mouth, sockets = (_covered_by_part(head, name, size) & ~on_skin for name in INTERIOR_PARTS)
+    texel = np.flatnonzero(on_skin & (distance[..., 0] > -REACH_MM))
     return TextureLayout(
-        covered=jnp.asarray(on_skin | on_interior),
-        interior=jnp.asarray(on_interior & ~on_skin),
+        covered=jnp.asarray(on_skin | mouth | sockets),
+        mouth=jnp.asarray(mouth),
+        sockets=jnp.asarray(sockets),
         texel=jnp.asarray(texel.astype(np.int32)),
         face=fine.face.reshape(-1)[texel],
         barycentric=fine.barycentric.reshape(-1, 3)[texel],
-        oval_mm=jnp.asarray(distance.reshape(-1)[texel]),
+        oval_mm=jnp.asarray(distance[..., 0].reshape(-1)[texel]),
+        bare_mm=jnp.asarray(distance[..., 1].reshape(-1)[texel]),
         coarse_oval_mm=jnp.where(coarse.face >= 0, interpolate(coarse, inside_mm, head.faces)[..., 0], -jnp.inf),
     )
+
+
+def _covered_by_part(head: HeadModel, name: str, size: int) -> Bool[np.ndarray, "s s"]:
+    faces = np.asarray(head.parts_face_part) == head.part_names.index(name)
+    return np.asarray(rasterize_uv(head.parts_uv, head.parts_uv_faces[faces], size).face) >= 0
 
 
 def oval_distance(head: HeadModel) -> Float[np.ndarray, " v"]:

@@ -60,8 +60,9 @@ def project_texture(
     """Colour the texels that a photo shows.
 
     The weight is the product of: visibility by the z-buffer, feathered inward; the cosine between normal and line of
-    sight, from nothing at 0.15 to full at 0.45; the place on the face, ending about the oval; and, outside the oval and
-    just within it, likeness to the skin of the face, which keeps hair, background and collars off the head.
+    sight, from nothing at 0.25 to full at 0.6; the place on the face, ending about the oval; and, outside the oval,
+    just within it and high on the forehead, likeness to the skin of the face, which keeps hair, hats, background and
+    collars off the head.
 
     Args:
         image: the photo, sRGB.
@@ -157,10 +158,10 @@ def _project(
 
     colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
     visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
-    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.15, 0.45)
+    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.25, 0.6)
     likeness = skin_likeness(colour, weight * _ramp(layout.oval_mm, 0.0, 20.0))
     likeness = 1 - _spread(_image(1 - likeness[:, None], layout, size)).reshape(-1)[layout.texel]
-    inside = _ramp(layout.oval_mm, 4.0, 22.0)
+    inside = _ramp(layout.bare_mm, 4.0, 22.0)
     weight *= _ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
     return Projection(
         _image(jnp.where(weight[:, None] > 0, colour, 0), layout, size), _image(weight[:, None], layout, size)[..., 0]

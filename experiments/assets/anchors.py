@@ -15,11 +15,12 @@ import trimesh
 from absl import logging
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from digitaltwin.geometry.rotations import matrix_from_rotation_vector
 from digitaltwin.head.markup import (
+    INTERIOR_PARTS,
     LANDMARK_COUNT,
     LEFT_EYE,
     MESH_INNER_LIPS,
@@ -67,7 +68,7 @@ def cast(
         mean: [v 3] vertices of the mean head.
     """
     rows, columns = np.nonzero(seen >= 0)
-    distance, nearest = cKDTree(np.c_[columns + 0.5, rows + 0.5]).query(points_px)
+    distance, nearest = KDTree(np.c_[columns + 0.5, rows + 0.5]).query(points_px)
     corner = faces[seen[rows[nearest], columns[nearest]]]
     triangle = screen[corner]
     p, q = triangle[:, 1, :2] - triangle[:, 0, :2], triangle[:, 2, :2] - triangle[:, 0, :2]
@@ -106,7 +107,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
         surfaces = [Surface(camera[: len(mean)], head.faces, head.uv, head.uv_faces, skin)]
         for name, mine in zip(head.part_names, groups):
             texture = eye if name.endswith("eye") else np.full((1, 1, 3), colours.get(name, 0), np.float32)
-            texture = skin if name == "interior" else jnp.asarray(texture, jnp.float32)
+            texture = skin if name in INTERIOR_PARTS else jnp.asarray(texture, jnp.float32)
             part = (camera[len(mean) :], head.parts_faces[mine], head.parts_uv, head.parts_uv_faces[mine], texture)
             surfaces.append(Surface(*part))
         picture = render_mesh(
@@ -127,7 +128,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
         seen = np.asarray(see(screen))
         seen = np.where(seen < len(skin_faces), seen, -1)
         image_points = np.asarray(found.mesh_px)[:MESH_POINT_COUNT, :2]
-        targets = np.concatenate([image_points, np.asarray(landmarks_from_mesh(image_points))])
+        targets = np.concatenate([image_points, np.asarray(landmarks_from_mesh(jnp.asarray(image_points)))])
         hit = cast(targets, np.asarray(screen), skin_faces, seen, mean)
         mesh.append(hit[:MESH_POINT_COUNT])
         landmarks.append(hit[MESH_POINT_COUNT:])
@@ -143,7 +144,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
 
 def mirror_pairs(points: np.ndarray) -> np.ndarray:
     """Left-right partner of each point of a nearly symmetric set."""
-    return cKDTree(points).query(points * [-1, 1, 1])[1]
+    return np.asarray(KDTree(points).query(points * [-1, 1, 1])[1])
 
 
 def on_skin(head: HeadModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

