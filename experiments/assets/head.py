@@ -27,8 +27,9 @@ POPULATION = 900
 EYEBALL_RADIUS_MM = 12.4
 LID_CLEARANCE_MM = 0.35
 SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
-# MakeHuman's dental arch is 67 mm wide, an adult's about 60; as it is, it shows between closed lips.
-ARCH_WIDTH, ARCH_DEPTH_DM = 0.9, 0.015
+# MakeHuman's dental arch is 67 mm wide, an adult's about 60; as it is, teeth show between closed lips, and the mouth's
+# lining comes through thin cheeks.
+ARCH_WIDTH, ARCH_DEPTH_DM = 0.9, 0.02
 FACE_RADIUS_MM = 95.0
 SKINS_SIZE = 512
 
@@ -65,6 +66,7 @@ def gather(data: Path) -> Source:
     quads = {
         "left_socket": above[segment == "left_socket"],
         "right_socket": above[segment == "right_socket"],
+        "mouth": above[segment == "mouth"],
         "skin": above[np.isin(segment, ["head", "body"])],
         "interior": above[np.isin(segment, ["left_socket", "right_socket", "mouth"])],
     }
@@ -84,8 +86,8 @@ def gather(data: Path) -> Source:
     renumber[keep] = np.arange(len(keep))
     targets = np.stack([makehuman.read_target(p, len(body.vertices))[keep] for p in paths.values()])
     vertices = body.vertices[keep].copy()
-    for part in ("upper_teeth", "lower_teeth", "tongue"):
-        inside = np.unique(renumber[faces[part]])
+    for part in ("upper_teeth", "lower_teeth", "tongue", "mouth"):
+        inside = np.setdiff1d(renumber[faces[part]], renumber[faces["skin"]])  # the lips stay
         vertices[inside] *= [ARCH_WIDTH, 1, 1]
         vertices[inside, 2] -= ARCH_DEPTH_DM
     return Source(

@@ -1,0 +1,156 @@
+"""Draws the pictures in ``docs/images`` from what ships: the portrait's avatar, the landmarks, expressions, people.
+
+python -m experiments.pictures --out=docs/images
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from PIL import Image, ImageDraw
+
+from digitaltwin import create_avatar
+from digitaltwin.geometry.rotations import matrix_from_rotation_vector
+from digitaltwin.head import (
+    HeadModel,
+    anchor_points,
+    express,
+    landmark_points,
+    load_head,
+    neutral_shape,
+    parts_vertices,
+)
+from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
+from digitaltwin.io.assets import asset_path
+from digitaltwin.io.files import make_folder
+from digitaltwin.io.images import write_image
+from digitaltwin.render import head_surfaces, portrait_lighting, project, render_mesh
+from digitaltwin.texture import eye_texture, load_skin, skin_paths
+from experiments import command
+
+_OUT = flags.DEFINE_string("out", "docs/images", "folder for the pictures")
+_QUICK = flags.DEFINE_boolean("quick", False, "only the picture of the landmarks")
+
+DISTANCE_MM = 900.0
+BACKGROUND = 0.86
+GROUP_COLOURS = (
+    (CONTOUR, (220, 30, 30)),
+    (BROWS, (0, 120, 0)),
+    (np.concatenate([LEFT_EYE, RIGHT_EYE]), (0, 70, 220)),
+    (NOSE, (170, 0, 170)),
+    (MOUTH, (200, 90, 0)),
+)
+EXPRESSIONS = (
+    {},
+    {"jawOpen": 0.8},
+    {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "cheekSquintLeft": 0.5, "cheekSquintRight": 0.5},
+    {"eyeBlinkLeft": 1.0},
+    {"mouthPucker": 1.0},
+    {"browInnerUp": 1.0, "mouthFrownLeft": 0.8, "mouthFrownRight": 0.8},
+    {"eyeLookInLeft": 0.8, "eyeLookOutRight": 0.8},
+    {"jawOpen": 0.5, "tongueOut": 1.0},
+)
+
+
+class Studio:
+    """A camera at a fixed distance in front of a head of the model."""
+
+    def __init__(self, head: HeadModel, skin: np.ndarray, *, yaw: float, width_mm: float, size: int):
+        self.head, self.size = head, size
+        self.rotation = np.asarray(matrix_from_rotation_vector(jnp.array([0.0, yaw, 0.0])))
+        self.focal_px = size * DISTANCE_MM / width_mm
+        self.textures = {"texture": jnp.asarray(skin), "eye_texture": eye_texture(jax.random.key(0))}
+
+    def camera(self, points: jax.Array) -> jax.Array:
+        """Camera frame of head-frame points; the face's middle is looked at."""
+        turned = (np.asarray(points) + [0, 30, 0]) @ self.rotation.T
+        return jnp.asarray(turned * [1, -1, -1] + [0, 0, DISTANCE_MM], jnp.float32)
+
+    def pixels(self, points: jax.Array) -> np.ndarray:
+        """Image positions [k 2]."""
+        return np.asarray(project(self.camera(points), self.focal_px, jnp.full(2, self.size / 2)))[:, :2]
+
+    def shoot(self, neutral: jax.Array, expression: jax.Array) -> np.ndarray:
+        """Picture of a person with an expression."""
+        skin = self.camera(express(self.head, neutral, expression))
+        parts = self.camera(parts_vertices(self.head, neutral, expression))
+        picture = render_mesh(
+            head_surfaces(self.head, skin, parts, **self.textures),
+            self.focal_px,
+            jnp.full(2, self.size / 2),
+            height=self.size,
+            width=self.size,
+            lighting=portrait_lighting(),
+            background=jnp.full(3, BACKGROUND),
+        )
+        return np.asarray(picture.colour)
+
+
+def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
+    """The 104 numbered landmarks and, small, the 468 mesh points on the mean head, front and three-quarter."""
+    rest, halves = jnp.zeros(len(head.expressions)), []
+    for yaw in (0.0, 0.7):
+        studio = Studio(head, skin, yaw=yaw, width_mm=190.0, size=900)
+        shot = studio.shoot(head.mean, rest)
+        image = Image.fromarray((255 * (0.35 * shot + 0.65)).astype(np.uint8))
+        draw = ImageDraw.Draw(image)
+        for x, y in studio.pixels(anchor_points(head.mesh_points, head.faces, head.mean)):
+            draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(120, 120, 120))
+        points = studio.pixels(landmark_points(head, head.mean))
+        for group, colour in GROUP_COLOURS:
+            for number in group:
+                x, y = points[number]
+                draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+                draw.text((x + 4, y - 10), str(number), fill=colour)
+        halves.append(np.asarray(image, np.float32) / 255)
+    return np.concatenate(halves, axis=1)
+
+
+def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
+    """Some expressions of the mean head."""
+    studio, shots = Studio(head, skin, yaw=0.35, width_mm=215.0, size=320), []
+    for weights in EXPRESSIONS:
+        beta = np.array([weights.get(name, 0.0) for name in head.expression_names], np.float32)
+        shots.append(studio.shoot(head.mean, jnp.asarray(beta)))
+    return _grid(shots, 4)
+
+
+def draw_people(head: HeadModel) -> np.ndarray:
+    """The six group means and six random people, each with a skin of its group."""
+    rng, shots = np.random.default_rng(5), []
+    skins = {path.stem: path for path in skin_paths()}
+    for row in range(2):
+        for number, group in enumerate(head.group_names):
+            identity = np.asarray(head.group_identity[number])
+            if row:
+                identity = 0.5 * identity + 0.8 * rng.normal(size=identity.shape) * np.asarray(head.identity_deviation)
+            skin = load_skin(skins[f"{group}-young"], size=1024).pixels
+            studio = Studio(head, skin, yaw=0.5, width_mm=330.0, size=320)
+            person = neutral_shape(head, jnp.asarray(identity, jnp.float32))
+            shots.append(studio.shoot(person, jnp.zeros(len(head.expressions))))
+    return _grid(shots, 6)
+
+
+def _grid(shots: list[np.ndarray], columns: int) -> np.ndarray:
+    rows = [np.concatenate(shots[i : i + columns], axis=1) for i in range(0, len(shots), columns)]
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    """Draw them all."""
+    command.keep_compiled_programs()
+    folder: Path = make_folder(_OUT.value)
+    head = load_head()
+    skin = load_skin(asset_path("skins/male-caucasian-young.jpg"), size=1024).pixels
+    write_image(folder / "landmarks.png", draw_landmarks(head, skin))
+    if _QUICK.value:
+        return
+    write_image(folder / "avatar.png", create_avatar(asset_path("portrait.png")).preview(480))
+    write_image(folder / "expressions.png", draw_expressions(head, skin))
+    write_image(folder / "people.png", draw_people(head))
+
+
+if __name__ == "__main__":
+    command.run(main)
