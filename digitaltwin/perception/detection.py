@@ -23,9 +23,13 @@ from digitaltwin.types import InputError
 
 MIN_PRESENCE = 0.5
 """Probability of a face, by the mesh network, below which a detection is discarded."""
+CERTAIN_PRESENCE = 0.99999
+"""Above, there is no need to look closer. Meshes put on a face the wrong way round reach 0.99997."""
 MIN_FACE_PX = 48.0
 """Smaller faces (long side of the mesh's bounds) show too little to be worth a measurement."""
-_TILE_PARTS = (2, 4)  # tiles of 1/2 and 1/4 of the long side
+_TILE_SIDES = (1.0, 0.45, 0.25)  # of the long side; ever closer
+_TILE_OVERLAP = 0.3  # of a tile's side: a face that no larger tile shows lies whole in one of these
+_BATCH = 4  # regions given to the detector at once
 
 
 class Perception(NamedTuple):
@@ -50,7 +54,22 @@ class FaceLandmarks(NamedTuple):
     confidence: float
     """Probability that this is a face."""
     face_count: int
-    """Faces in the photo; this is the largest."""
+    """Faces in the photo; this is the largest. Those under about 1/14 of the long side may be missing."""
+
+
+_View = tuple[float, float, float, int]  # of a square of the image: x and y of its centre, side [px], quarter turns
+
+
+class _Sighting(NamedTuple):
+    """A face as seen in one turn, its mesh read once; in host memory."""
+
+    mesh: FaceMesh
+    region: Region
+    """Where to look again."""
+    score: float
+    """The detector's."""
+    turn: int
+    """Of the view [quarter turns]."""
 
 
 @functools.cache
@@ -71,7 +90,7 @@ def detect_faces(perception: Perception, pyramid: Pyramid, regions: Region) -> D
         regions: A batch of them (a leading axis on every field).
 
     Returns:
-        ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
+        For each region its ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
     """
     return _detect(perception.detector, _sample_for_detector(pyramid, regions), regions)
 
@@ -95,15 +114,11 @@ _sample_for_detector = jax.jit(
 )
 _region_of_detection = jax.jit(region_of_detection)
 _read_expression = jax.jit(read_expression)
-_suppress = jax.jit(suppress)
 
 
 @jax.jit
 def _detect(network: Network, pixels: Float[Array, "r 128 128 3"], regions: Region) -> Detections:
-    candidates = jax.vmap(detect_candidates, (None, 0, 0))(network, pixels, regions)
-    count, per_region = candidates.scores.shape
-    candidates = jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), candidates)
-    return suppress(candidates, jnp.repeat(jnp.arange(count), per_region))
+    return jax.vmap(suppress)(jax.vmap(detect_candidates, (None, 0, 0))(network, pixels, regions))
 
 
 @jax.jit
@@ -120,8 +135,10 @@ def detect_landmarks(
 ) -> FaceLandmarks:
     """Find the largest face in a photo and read its landmarks and expression.
 
-    The whole photo is searched first, in four quarter turns; if it shows no face, overlapping tiles are, where small
-    ones are larger. So in a photo that has large faces, small ones are neither found nor counted.
+    The whole photo is searched first, then ever smaller tiles, until a face is certain; then tiles of the next size,
+    for others beside it. The detector also fires at a face that lies on its side, sometimes surer than at the upright
+    one, but its key points are then wrong. So every search is done in four quarter turns, and of a face's sightings the
+    one counts on which the mesh network sees a face most surely.
 
     Args:
         image: sRGB in [0, 1].
@@ -140,11 +157,8 @@ def detect_landmarks(
     perception = perception or load_perception()
     pyramid = _make_pyramid(jnp.asarray(image, jnp.float32))
     height, width = image.shape[:2]
-    long_side = float(max(height, width))
-    faces = _faces_in(perception, pyramid, [_quarter_turns((width / 2, height / 2, long_side))])
-    if not faces:
-        tiles = [tile for parts in _TILE_PARTS for tile in _tiles(height, width, long_side / parts)]
-        faces = _faces_in(perception, pyramid, [_quarter_turns(tile) for tile in tiles])
+    faces = [read_face(perception, pyramid, face.region) for face in _find_faces(perception, pyramid, height, width)]
+    faces = [(mesh, scores) for mesh, scores in jax.tree.map(np.asarray, faces) if mesh.presence >= MIN_PRESENCE]
     if not faces:
         raise InputError(
             f"image: no face found in {width} x {height} pixels; take a photo that shows the whole face from the "
@@ -167,17 +181,55 @@ def detect_landmarks(
     )
 
 
-def _faces_in(perception: Perception, pyramid: Pyramid, searches: list[Region]) -> list[tuple[FaceMesh, np.ndarray]]:
-    """The faces in several regions that the mesh network confirms, each once: (mesh, scores) in host memory."""
-    found = [detect_faces(perception, pyramid, regions) for regions in searches]
-    detections = jax.tree.map(lambda *fields: np.concatenate(fields), *found)
-    if len(found) > 1:
-        detections = _suppress(detections, np.arange(len(detections.scores)))
-    boxes, keypoints, scores = jax.tree.map(np.asarray, detections)
-    faces = [
-        read_face(perception, pyramid, _region_of_detection(boxes[i], keypoints[i])) for i in np.flatnonzero(scores)
-    ]
-    return [(mesh, scores) for mesh, scores in jax.tree.map(np.asarray, faces) if mesh.presence >= MIN_PRESENCE]
+def _find_faces(perception: Perception, pyramid: Pyramid, height: int, width: int) -> list[_Sighting]:
+    """The best sighting of each face: of those that are certain, or if none is, of all."""
+    faces, certain = [], []
+    for share in _TILE_SIDES:
+        tiles = _tiles(height, width, share * max(height, width))
+        # Beside a certain face, others are looked for only the same way up: that is cheap.
+        turns = [certain[0].turn] if certain else range(4)
+        last = bool(certain)
+        faces = _look(perception, pyramid, [(*tile, turn) for tile in tiles for turn in turns], faces)
+        certain = [face for face in faces if _is_certain(face)]
+        if last:
+            break
+    return certain or faces
+
+
+def _look(perception: Perception, pyramid: Pyramid, views: list[_View], known: list[_Sighting]) -> list[_Sighting]:
+    """The best sighting of each face, of those known and those in several views of the image."""
+    # Batches of one length, so that one compilation serves all; the last view may be repeated.
+    batches = np.array(views + views[-1:] * (-len(views) % _BATCH), np.float32).reshape(-1, _BATCH, 4)
+    found = [detect_faces(perception, pyramid, _regions(batch)) for batch in batches]
+    boxes, keypoints, scores = jax.tree.map(lambda *fields: np.concatenate(fields)[: len(views)], *found)
+    sightings = list(known)
+    for i in sorted(zip(*np.nonzero(scores)), key=lambda i: scores[i], reverse=True):
+        # Where a face is certain, what the other turns and tiles show of it need not be read.
+        if not any(_is_certain(face) and _is_same(_bounds(face.mesh), boxes[i]) for face in sightings):
+            region = _region_of_detection(boxes[i], keypoints[i])
+            mesh, region = jax.device_get(_read(perception.face_mesh, _sample_for_mesh(pyramid, region), region))
+            sightings.append(_Sighting(mesh, region, float(scores[i]), views[i[0]][3]))
+    faces = []
+    for sighting in sorted(sightings, key=lambda it: (it.mesh.presence, it.score), reverse=True):
+        if not any(_is_same(_bounds(face.mesh), _bounds(sighting.mesh)) for face in faces):
+            faces.append(sighting)
+    return [face for face in faces if face.mesh.presence >= MIN_PRESENCE]
+
+
+def _is_certain(face: _Sighting) -> bool:
+    return bool(face.mesh.presence >= CERTAIN_PRESENCE)
+
+
+def _is_same(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> bool:
+    """Whether two boxes share half of the smaller: a mesh put on the wrong way round may cover a part of the face."""
+    sides = np.stack([a[2:] - a[:2], b[2:] - b[:2], np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])])
+    first, second, shared = np.prod(np.maximum(sides, 0), axis=1)
+    return bool(shared > min(first, second) / 2)
+
+
+def _bounds(mesh: FaceMesh) -> Float[np.ndarray, "4"]:
+    """Left, top, right, bottom [px]."""
+    return np.concatenate([mesh.points[:, :2].min(axis=0), mesh.points[:, :2].max(axis=0)])
 
 
 def _extent(mesh: FaceMesh) -> float:
@@ -185,23 +237,19 @@ def _extent(mesh: FaceMesh) -> float:
     return float(np.max(np.ptp(mesh.points[:, :2], axis=0)))
 
 
-def _quarter_turns(square: tuple[float, float, float]) -> Region:
-    """The four ways of looking at a square (x and y of its centre, side).
-
-    All four always: at a face that lies on its side the detector fires too, only less sure and with wrong key points.
-    """
-    x, y, side = square
-    angles = np.arange(4, dtype=np.float32) * np.float32(np.pi / 2)
-    rows = np.broadcast_to(np.array([x, y, side], np.float32), (4, 3))
-    return Region(jnp.asarray(rows[:, :2]), jnp.asarray(rows[:, 2]), jnp.asarray(angles))
+def _regions(views: Float[np.ndarray, "r 4"]) -> Region:
+    """The views' regions: x and y of the centre, side, quarter turns."""
+    x, y, side, turn = jnp.moveaxis(jnp.asarray(views), 1, 0)
+    return Region(jnp.stack([x, y], axis=1), side, turn * np.float32(np.pi / 2))
 
 
 def _tiles(height: int, width: int, side: float) -> list[tuple[float, float, float]]:
-    """Squares (x and y of the centre, side) that cover the image, neighbours sharing at least half of themselves."""
+    """Squares (x and y of the centre, side) that cover the image; neighbours share ``_TILE_OVERLAP`` or more."""
 
     def centres(extent):
         if extent <= side:
             return [extent / 2]
-        return np.linspace(side / 2, extent - side / 2, 1 + int(np.ceil(2 * (extent - side) / side)))
+        steps = np.ceil((extent - side) / ((1 - _TILE_OVERLAP) * side) - 1e-6)
+        return np.linspace(side / 2, extent - side / 2, 1 + int(steps))
 
     return [(x, y, side) for y in centres(height) for x in centres(width)]

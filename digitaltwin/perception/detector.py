@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from digitaltwin.perception.network import Network, apply_network
 from digitaltwin.perception.region import Region, image_from_region
@@ -69,15 +69,13 @@ def decode(values: Float[Array, "n 16"], logits: Float[Array, " n"], region: Reg
     return Detections(boxes, points[:, 2:], jnp.where(scores >= MIN_SCORE, scores, 0.0))
 
 
-def suppress(candidates: Detections, views: Int[Array, " n"]) -> Detections:
-    """Reduce the candidates to faces: the best takes all that overlap it, then the best of the rest, and so on.
+def suppress(candidates: Detections) -> Detections:
+    """Reduce the candidates of one region to faces: the best takes all that overlap it, then the best of the rest.
 
-    A face is the score-weighted mean of its candidates, but only of those from the best one's view: a face seen
-    sideways, or cut in half by a view's border, gives key points that would spoil the mean.
+    A face is the score-weighted mean of its candidates.
 
     Args:
         candidates: n of them.
-        views: For each, in which of several views of the image (turns, tiles) it was found.
 
     Returns:
         ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
@@ -88,7 +86,7 @@ def suppress(candidates: Detections, views: Int[Array, " n"]) -> Detections:
         overlap = jax.vmap(intersection_over_union, (None, 0))(candidates.boxes[best], candidates.boxes)
         # The best belongs to its own cluster even if its box is degenerate, so that the search always moves on.
         cluster = (overlap > MIN_OVERLAP).at[best].set(True)
-        weights = jnp.where(cluster & (views == views[best]), scores, 0.0)
+        weights = jnp.where(cluster, scores, 0.0)
         weights = weights / jnp.maximum(weights.sum(), MIN_SCORE)
         mean_box = jnp.sum(weights[:, None] * candidates.boxes, axis=0)
         mean_keypoints = jnp.sum(weights[:, None, None] * candidates.keypoints, axis=0)
