@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -58,10 +58,7 @@ class Workshop(NamedTuple):
 
     head: HeadModel
     perception: Perception
-    basis_fitter: Fitter
-    """Identity among the unknowns."""
-    shape_fitter: Fitter
-    """For a neutral shape that is given."""
+    fitter: Fitter
     layout: TextureLayout
 
 
@@ -128,24 +125,18 @@ def make_workshop(
 
     Args:
         head: the shipped one by default.
-        config: of the fit.
+        config: of the fit. ``shape="basis"`` needs ``fit_identity``; for a shape that is given, it decides whether the
+            identity may still move.
         texture_size: edge of the texture [texels], a power of two of at least 512.
     """
     head = load_head() if head is None else head
     config = FitConfig() if config is None else config
-    basis, given = (replace(config, fit_identity=free) for free in (True, False))
-    return Workshop(
-        head,
-        load_perception(),
-        make_fitter(head, basis),
-        make_fitter(head, given),
-        make_layout(head, size=texture_size),
-    )
+    return Workshop(head, load_perception(), make_fitter(head, config), make_layout(head, size=texture_size))
 
 
-@functools.cache
-def _default_workshop(texture_size: int) -> Workshop:
-    return make_workshop(texture_size=texture_size)
+@functools.lru_cache(maxsize=2)  # a layout of 2048 texels holds about 100 MB
+def _default_workshop(texture_size: int, fit_identity: bool) -> Workshop:
+    return make_workshop(config=FitConfig(fit_identity=fit_identity), texture_size=texture_size)
 
 
 def create_avatar(
@@ -183,7 +174,7 @@ def create_avatar(
     with _stage(seconds, "read"):
         photo = _as_photo(image, focal_px)
     with _stage(seconds, "prepare"):
-        shop = _default_workshop(texture_size) if workshop is None else workshop
+        shop = _default_workshop(texture_size, isinstance(shape, str)) if workshop is None else workshop
     with _stage(seconds, "landmarks"):
         face = detect_landmarks(photo.pixels, perception=shop.perception)
     with _stage(seconds, "fit"):
@@ -234,10 +225,14 @@ def _fit(
     if isinstance(shape, str):
         if shape != "basis":
             raise InputError(f"shape: {shape!r} is no way to find one; give 'basis' or an array of vertices.")
-        best = fit_groups(shop.basis_fitter, face.landmarks_px, size, **options)
+        if not shop.fitter.config.fit_identity:
+            raise InputError(
+                "workshop: its fitter holds the identity; make it with fit_identity=True, or give a shape."
+            )
+        best = fit_groups(shop.fitter, face.landmarks_px, size, **options)
         result, start = best.result, f"mean of {shop.head.group_names[int(best.group)]}"
     else:
-        result, start = fit(shop.shape_fitter, jnp.asarray(shape), face.landmarks_px, size, **options), "given shape"
+        result, start = fit(shop.fitter, jnp.asarray(shape), face.landmarks_px, size, **options), "given shape"
     status = int(result.status)
     if status != OK:
         raise InputError(f"image: {_FIT_PROBLEMS[status]} (status {status}); take a sharper photo from the front.")
