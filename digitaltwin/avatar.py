@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -210,7 +210,7 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 def _as_photo(image: Any, focal_px: float | None) -> Photo:
     if isinstance(image, Photo):
-        return image
+        return image if focal_px is None else replace(image, focal_px=focal_px)
     if isinstance(image, (np.ndarray, jax.Array)):
         return photo_from_array(np.asarray(image), focal_px=focal_px)
     return read_image(image, focal_px=focal_px)

@@ -15,9 +15,7 @@ from experiments import command
 
 _IMAGE = flags.DEFINE_string("image", None, "The photo; without it, the portrait that ships with the package.")
 _OUT = flags.DEFINE_string("out", "out", "Folder for the results; made if it is missing.")
-_FOCAL = flags.DEFINE_float(
-    "focal_px", None, "Focal length in pixels of the photo; without it, EXIF's or a guess.", 1.0
-)
+_FOCAL = flags.DEFINE_float("focal_px", None, "Focal length in pixels of the photo; without it, EXIF's or a guess.")
 _TEXTURE = flags.DEFINE_enum("texture_size", "2048", ["512", "1024", "2048", "4096"], "Side of the texture in pixels.")
 _QUICK = flags.DEFINE_bool("quick", False, "A smaller texture (512), for a first look.")
 

@@ -9,6 +9,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsFloat
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +43,31 @@ class Photo:
     notes: tuple[str, ...] = ()
     """What was done to the file's pixels that a reader of the results should know, one sentence each."""
 
+    def __post_init__(self) -> None:
+        """Refuse a focal length that is none, however the photo came about."""
+        object.__setattr__(self, "focal_px", checked_focal_px(self.focal_px))
+
+
+def checked_focal_px(focal_px: SupportsFloat | None) -> float | None:
+    """A focal length as a plain float, which JSON can hold; None stays None.
+
+    Raises:
+        InputError: it is not a positive, finite number.
+
+    Example:
+        >>> checked_focal_px(np.float32(900))
+        900.0
+    """
+    if focal_px is None:
+        return None
+    try:
+        value = float(focal_px)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not 0 < value < float("inf"):  # written so that NaN fails too
+        raise InputError(f"focal_px: {focal_px} is no focal length; give a positive number of pixels, or leave it out.")
+    return value
+
 
 def focal_from_35mm(focal_35mm: float, height: int, width: int) -> float:
     """Focal length in pixels from the 35 mm equivalent: ``f = f35 * diagonal_px / 43.27``.
@@ -53,7 +79,7 @@ def focal_from_35mm(focal_35mm: float, height: int, width: int) -> float:
     return focal_35mm * float(np.hypot(height, width)) / _DIAGONAL_35MM
 
 
-def read_image(path: FilePath, *, focal_px: float | None = None, working_side: int = WORKING_SIDE) -> Photo:
+def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working_side: int = WORKING_SIDE) -> Photo:
     """Read a photo in any common format and colour mode.
 
     EXIF orientation and embedded colour profiles are applied, transparency is laid on white, the first frame of an
@@ -65,14 +91,15 @@ def read_image(path: FilePath, *, focal_px: float | None = None, working_side: i
         working_side: upper bound [px] for the long side of the result.
 
     Raises:
-        InputError: the file cannot be read, is no image, is damaged, or has a size no face can be measured at.
+        InputError: the file cannot be read, is no image, is damaged, or has a size no face can be measured at; or the
+            focal length is none.
 
     Example:
         >>> from digitaltwin.io.assets import asset_path
         >>> read_image(asset_path("portrait.png")).pixels.shape
         (512, 512, 3)
     """
-    source = Path(path)
+    source, focal_px = Path(path), checked_focal_px(focal_px)
     # Pillow warns of odd metadata and of sizes near its limit; what matters of it is refused or noted here.
     with _open_file(source) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,7 +108,7 @@ def read_image(path: FilePath, *, focal_px: float | None = None, working_side: i
         animated = _decode(source, image, working_side)
         if (image.width > image.height) != (width > height):  # EXIF has turned it
             width, height = height, width
-        focal_px, notes = (focal_px, []) if focal_px else _focal_px(image, height, width)
+        focal_px, notes = _focal_px(image, height, width) if focal_px is None else (focal_px, [])
     pixels, colour_notes = _srgb(source, image, working_side)
     notes += colour_notes
     if animated:
@@ -92,7 +119,9 @@ def read_image(path: FilePath, *, focal_px: float | None = None, working_side: i
     return Photo(pixels, focal_px, (height, width), tuple(notes))
 
 
-def photo_from_array(pixels: np.ndarray, *, focal_px: float | None = None, working_side: int = WORKING_SIDE) -> Photo:
+def photo_from_array(
+    pixels: np.ndarray, *, focal_px: SupportsFloat | None = None, working_side: int = WORKING_SIDE
+) -> Photo:
     """Take pixels from memory under the same conditions as :func:`read_image` takes them from a file.
 
     Args:
@@ -101,13 +130,13 @@ def photo_from_array(pixels: np.ndarray, *, focal_px: float | None = None, worki
         working_side: upper bound [px] for the long side of the result.
 
     Raises:
-        InputError: another shape, dtype or range, or a size no face can be measured at.
+        InputError: another shape, dtype or range, a size no face can be measured at, or a focal length that is none.
 
     Example:
         >>> photo_from_array(np.zeros((80, 100), np.uint8)).pixels.shape
         (80, 100, 3)
     """
-    array = np.asarray(pixels)
+    array, focal_px = np.asarray(pixels), checked_focal_px(focal_px)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3:

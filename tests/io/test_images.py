@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.images import encode_png, focal_from_35mm, photo_from_array, read_image, write_image
+from digitaltwin.io.images import Photo, encode_png, focal_from_35mm, photo_from_array, read_image, write_image
 from digitaltwin.types import InputError
 
 ONE_LEVEL = 1 / 255 + 1e-6
@@ -321,6 +321,29 @@ def test_no_permission(tmp_path, levels):
 def test_arrays_are_checked_too(array, problem):
     with pytest.raises(InputError, match=problem):
         photo_from_array(array)
+
+
+@pytest.mark.parametrize("focal_px", [0, -3, float("nan"), float("inf"), np.float32("nan")])
+def test_a_focal_length_that_is_none_is_refused_at_every_door(tmp_path, levels, focal_px):
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    for make in (
+        lambda: read_image(tmp_path / "a.png", focal_px=focal_px),
+        lambda: photo_from_array(levels, focal_px=focal_px),
+        lambda: Photo(levels / np.float32(255), float(focal_px)),
+    ):
+        with pytest.raises(InputError, match=f"^focal_px: {float(focal_px):g}"):
+            make()
+
+
+def test_a_focal_length_becomes_a_plain_float_at_the_size_of_the_pixels(tmp_path, levels):
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    for number in (900, 900.0, np.float32(900), np.int64(900)):
+        for photo in (
+            read_image(tmp_path / "a.png", focal_px=number, working_side=64),
+            photo_from_array(levels, focal_px=number, working_side=64),
+        ):
+            assert type(photo.focal_px) is float  # all that JSON can hold
+            assert photo.focal_px == 450.0
 
 
 def test_arrays_and_files_agree(tmp_path, levels):
