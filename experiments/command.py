@@ -12,6 +12,9 @@ from absl import app, flags, logging
 from digitaltwin.io.files import make_folder
 from digitaltwin.types import InputError
 
+_CACHE_BYTES = 1_000_000_000
+_MIN_COMPILE_S = 0.1  # the chain has hundreds of smaller programs, which compile faster than a cache of them is kept
+
 DONE, DEFECT, UNUSABLE_INPUT = 0, 1, 2
 """Exit codes: the work is done; a defect of this program; the input cannot be used, and one line says why."""
 
@@ -24,18 +27,20 @@ def run(main: Callable[[], None]) -> None:
 def keep_compiled_programs() -> None:
     """Keep what JAX compiles on disk, so that the next process need not compile it again.
 
-    In JAX's own choice of folder (``JAX_COMPILATION_CACHE_DIR``) if it has one, else in the user's cache folder. A
-    folder that cannot be written only costs time: it is done without.
+    In JAX's own choice of folder (``JAX_COMPILATION_CACHE_DIR``) if it has one, whose size is then the owner's affair;
+    else in the user's cache folder, up to 1 GB, of which the longest unused goes first. A folder that cannot be written
+    only costs time: it is done without.
     """
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         try:
-            folder = make_folder(Path(base) / "digitaltwin" / "jax")
+            folder = make_folder(Path(base) / "digitaltwin" / "programs")
         except InputError:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
-    # The chain is many small programs: JAX's default would leave out those that compile in under a second.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+    # JAX's default would leave out what compiles in under a second, which together is most of the chain.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
 
 
 def _exit_code(main: Callable[[], None]) -> int:

@@ -99,7 +99,7 @@ def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working
         >>> read_image(asset_path("portrait.png")).pixels.shape
         (512, 512, 3)
     """
-    source, focal_px = Path(path), checked_focal_px(focal_px)
+    source, focal = Path(path), checked_focal_px(focal_px)
     # Pillow warns of odd metadata and of sizes near its limit; what matters of it is refused or noted here.
     with _open_file(source) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,15 +108,15 @@ def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working
         animated = _decode(source, image, working_side)
         if (image.width > image.height) != (width > height):  # EXIF has turned it
             width, height = height, width
-        focal_px, notes = _focal_px(image, height, width) if focal_px is None else (focal_px, [])
+        focal, notes = _focal_px(image, height, width) if focal is None else (focal, [])
     pixels, colour_notes = _srgb(source, image, working_side)
     notes += colour_notes
     if animated:
         notes.append("took the first of several frames")
     if pixels.shape[:2] != (height, width):
         notes.append(_reduction_note((height, width), pixels.shape[:2]))
-        focal_px = focal_px and focal_px * max(pixels.shape) / max(height, width)
-    return Photo(pixels, focal_px, (height, width), tuple(notes))
+        focal = focal and focal * max(pixels.shape) / max(height, width)
+    return Photo(pixels, focal, (height, width), tuple(notes))
 
 
 def photo_from_array(
@@ -136,7 +136,7 @@ def photo_from_array(
         >>> photo_from_array(np.zeros((80, 100), np.uint8)).pixels.shape
         (80, 100, 3)
     """
-    array, focal_px = np.asarray(pixels), checked_focal_px(focal_px)
+    array, focal = np.asarray(pixels), checked_focal_px(focal_px)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3:
@@ -155,9 +155,9 @@ def photo_from_array(
     channels = [_reduce(Image.fromarray(channel), working_side) for channel in np.moveaxis(array, 2, 0)]
     array = np.clip(np.stack([np.asarray(channel) for channel in channels], axis=2), 0, 1)
     if array.shape[:2] == (height, width):
-        return Photo(array, focal_px, (height, width))
-    focal_px = focal_px and focal_px * max(array.shape) / max(height, width)
-    return Photo(array, focal_px, (height, width), (_reduction_note((height, width), array.shape[:2]),))
+        return Photo(array, focal, (height, width))
+    focal = focal and focal * max(array.shape) / max(height, width)
+    return Photo(array, focal, (height, width), (_reduction_note((height, width), array.shape[:2]),))
 
 
 def encode_png(pixels: Float[np.ndarray, "h w c"]) -> bytes:
