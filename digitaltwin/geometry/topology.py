@@ -15,6 +15,18 @@ def edges(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "m 2"]:
     return np.unique(_sides(faces), axis=0)
 
 
+def boundary_edges(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "b 2"]:
+    """Every edge that only one face has, its smaller vertex first, in lexicographic order.
+
+    Example:
+        >>> import numpy as np
+        >>> boundary_edges(np.array([[0, 1, 2], [0, 2, 3]])).tolist()
+        [[0, 1], [0, 3], [1, 2], [2, 3]]
+    """
+    sides, uses = np.unique(_sides(faces), axis=0, return_counts=True)
+    return sides[uses == 1]
+
+
 def boundary_vertices(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, " v"]:
     """Mask of the vertices on an edge that only one face has.
 
@@ -25,9 +37,8 @@ def boundary_vertices(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndar
     Returns:
         True on the boundary; all False for a closed surface.
     """
-    sides, uses = np.unique(_sides(faces), axis=0, return_counts=True)
     mask = np.zeros(count, bool)
-    mask[sides[uses == 1]] = True
+    mask[boundary_edges(faces)] = True
     return mask
 
 

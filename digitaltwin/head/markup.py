@@ -47,6 +47,21 @@ LANDMARK_COUNT = 104
 LEFT_EYE_OUTER, LEFT_EYE_INNER, RIGHT_EYE_OUTER, RIGHT_EYE_INNER = 27, 37, 47, 57
 NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 72, 84, 90
 
+LANDMARK_MIRROR = np.concatenate(
+    [
+        16 - np.arange(17),
+        26 - np.arange(10),
+        RIGHT_EYE,
+        LEFT_EYE,
+        67 + np.arange(6),
+        81 - np.arange(9),
+        [83, 82],
+        84 + (6 - np.arange(12)) % 12,
+        96 + (4 - np.arange(8)) % 8,
+    ]
+)
+"""Left-right partner of each landmark."""
+
 ALIGNMENT = np.array(
     [RIGHT_EYE_OUTER, RIGHT_EYE_INNER, LEFT_EYE_INNER, LEFT_EYE_OUTER, NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT]
 )

@@ -99,7 +99,8 @@ class HeadModel:
 
         Raises:
             ValueError: naming the first thing that does not fit: a shape, an index out of range, anchors or follow
-                weights that do not sum to one, a mirror map that is not its own inverse, a value that is not finite.
+                weights that are negative or do not sum to one, a basis that is not orthonormal, a mirror map that is
+                not its own inverse, a value that is not finite.
         """
         v, p = len(self.mean), len(self.parts_mean)
         e, x, i = len(self.expression_names), len(self.other_expression_names), len(self.identity_deviation)
@@ -144,6 +145,9 @@ class HeadModel:
         for name, (weights, count) in sums.items():
             _require(len(weights) == count, f"{name} has {len(weights)} rows, not {count}")
             _require(bool(np.allclose(np.asarray(weights).sum(1), 1, atol=1e-3)), f"rows of {name} do not sum to one")
+            _require(bool((np.asarray(weights) >= 0).all()), f"{name} holds negative weights")
+        basis = np.asarray(self.identity, np.float64).reshape(i, -1)
+        _require(bool(np.abs(basis @ basis.T - np.eye(i)).max() < 5e-3), "the identity basis is not orthonormal")
         mirror = np.asarray(self.mirror)
         _require(bool((mirror[mirror] == np.arange(v)).all()), "mirror is not its own inverse")
         for leaf in jax.tree.leaves(self):
@@ -215,20 +219,23 @@ def load_head(path: str | Path | None = None) -> HeadModel:
         The validated model, float32.
 
     Raises:
-        InputError: the file cannot be read or is no head model.
+        InputError: ``path`` cannot be read or is no head model.
+        RuntimeError: the shipped file is damaged; install the package anew.
 
     Example:
         >>> head = load_head()
         >>> len(head.expression_names), head.mean.shape[1]
         (52, 3)
     """
-    source = asset_path("head.npz") if path is None else path
-    arrays, names = load_arrays(source)
     try:
-        head = head_from_arrays(arrays, names)
+        head = head_from_arrays(*load_arrays(asset_path("head.npz") if path is None else path))
         head.validate()
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{source}: is not a head model ({error}); write it with save_head.") from error
+    except (KeyError, ValueError) as error:  # InputError, of an unreadable file, is a ValueError
+        if path is None:  # not the user's input, but a broken installation
+            raise RuntimeError(f"the shipped head.npz is damaged ({error}); install digitaltwin anew.") from error
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: is not a head model ({error}); write it with save_head.") from error
     return head
 
 

@@ -19,9 +19,11 @@ from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from digitaltwin.geometry.rotations import matrix_from_rotation_vector
+from digitaltwin.geometry.topology import boundary_edges
 from digitaltwin.head.markup import (
     INTERIOR_PARTS,
     LANDMARK_COUNT,
+    LANDMARK_MIRROR,
     LEFT_EYE,
     MESH_INNER_LIPS,
     MESH_LEFT_EYE,
@@ -184,8 +186,8 @@ def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     A closed mouth brings both to the same place, so they are told apart by what the jaw moves.
     """
     faces = np.asarray(head.faces)
-    edges, counts = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0, return_counts=True)
-    border = edges[(counts == 1) & np.isin(edges, mouth).all(1)]
+    border = boundary_edges(faces)
+    border = border[np.isin(border, mouth).all(1)]
     corners = [mouth[np.asarray(head.mean)[mouth, 0].argmin()], mouth[np.asarray(head.mean)[mouth, 0].argmax()]]
     inner = border[~np.isin(border, corners).any(1)]
     count = len(head.mean)
@@ -214,8 +216,7 @@ def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirr
     mouth = max(loops, key=len)
     upper, lower = lip_loops(head, mouth)
     eyes = {np.sign(mean[loop, 0].mean()): loop for loop in loops if loop is not mouth}
-    landmark_mirror = mirror_pairs(np.nanmedian(casts.landmarks, 0))
-    for name, points, partner in (("mesh_points", casts.mesh, mirror), ("landmarks", casts.landmarks, landmark_mirror)):
+    for name, points, partner in (("mesh_points", casts.mesh, mirror), ("landmarks", casts.landmarks, LANDMARK_MIRROR)):
         median = np.nanmedian(points, 0)
         median = (median + median[partner] * [-1, 1, 1]) / 2
         face, weights = on_skin(head, median)

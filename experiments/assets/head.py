@@ -1,11 +1,11 @@
-"""Builds the head model from the MakeHuman body: cut, scaled to adult measures, reduced, with a basis of identities.
+"""Builds the head model from the MakeHuman body.
 
-The steps, one function each: :func:`gather` (cut, targets), :func:`metric_scale`, :func:`reduce_parts`, :func:`atlas`,
-:func:`identity_basis`, :func:`follow_weights`, :func:`region_masks`, and :func:`build_head`, which calls them.
+The steps, a module each: the cut and the size (:mod:`experiments.assets.source`), fewer vertices
+(:mod:`experiments.assets.reduction`), the atlas (:mod:`experiments.assets.atlas`), identities
+(:mod:`experiments.assets.identity`); here, what ties parts and skin together, and :func:`build_head`, which calls them.
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,146 +16,22 @@ from absl import logging
 from PIL import Image
 from scipy.spatial import KDTree
 
+from digitaltwin.geometry.topology import boundary_edges
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
-from experiments.assets import makehuman, population, reduction
+from experiments.assets import population, reduction
+from experiments.assets.atlas import Atlas, lay_atlas
+from experiments.assets.identity import FACE_RADIUS_MM, identity_basis, rigid_motion, sample_population
+from experiments.assets.source import Source, gather, metric_scale, sphere
 
 SKIN_VERTICES = 2700
 PARTS_VERTICES = 900
 INTERIOR_VERTICES, TONGUE_VERTICES = 490, 130
-IDENTITY_COMPONENTS = 100
-POPULATION = 900
-EYEBALL_RADIUS_MM = 12.4
-LID_CLEARANCE_MM = 0.35
-SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
-# MakeHuman's dental arch is 67 mm wide, an adult's about 60; as it is, teeth show between closed lips, and the mouth's
-# lining comes through thin cheeks.
-ARCH_WIDTH, ARCH_DEPTH_DM = 0.9, 0.02
-FACE_RADIUS_MM = 95.0
-SKINS_SIZE = 512
-
-# Adult means, men and women [mm]: ANSUR (Gordon et al. 1989, US Army, public domain), rounded.
-ADULT_MEANS = {
-    "pupil distance": (64.7, 62.3),
-    "head breadth": (152.0, 144.0),
-    "head length": (197.0, 187.0),
-    "face height": (122.0, 113.0),
-}
-WIDTHS = ("pupil distance", "head breadth")
-
 PARTS = ("interior", "left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
-
-
-@dataclass
-class Source:
-    """The cut head at full resolution: skin and parts indices run over ``vertices``."""
-
-    vertices: np.ndarray  # [n 3] dm
-    names: list[str]  # targets, "folder/name"
-    targets: np.ndarray  # [targets n 3] dm
-    uv: np.ndarray  # [m 2] of the body atlas
-    mirror: np.ndarray  # [n]
-    faces: dict[str, np.ndarray]  # "skin" and each part -> [f 3]
-    corners: dict[str, np.ndarray]  # likewise, texture coordinate indices
-
-
-def gather(data: Path) -> Source:
-    """Cuts the head off and reads every target that may shape it."""
-    body = makehuman.read_body(data)
-    above = makehuman.head_quads(body)
-    segment = body.segment[above]
-    quads = {
-        "left_socket": above[segment == "left_socket"],
-        "right_socket": above[segment == "right_socket"],
-        "mouth": above[segment == "mouth"],
-        "skin": above[np.isin(segment, ["head", "body"])],
-        "interior": above[np.isin(segment, ["left_socket", "right_socket", "mouth"])],
-    }
-    quads |= {part: np.flatnonzero(body.group == helper) for part, helper in makehuman.HELPERS.items()}
-    faces, corners = {}, {}
-    for part, indices in quads.items():
-        faces[part], corners[part] = makehuman.triangulate(body, indices)
-
-    paths = {f"faceunits/{p.stem}": p for p in sorted((data / "faceunits01/targets/faceunits").glob("*.target"))}
-    root = data / "mpfb2/targets"
-    for folder in (*population.LOCAL_FOLDERS, "macrodetails", "expression/units/caucasian"):
-        for p in sorted((root / folder).glob("*.target.gz")):
-            if "baby" not in p.name and "child" not in p.name:
-                paths[f"{folder}/{p.name.removesuffix('.target.gz')}"] = p
-    keep = np.unique(np.concatenate([f.ravel() for f in faces.values()]))
-    renumber = np.full(len(body.vertices), -1)
-    renumber[keep] = np.arange(len(keep))
-    targets = np.stack([makehuman.read_target(p, len(body.vertices))[keep] for p in paths.values()])
-    vertices = body.vertices[keep].copy()
-    for part in ("upper_teeth", "lower_teeth", "tongue", "mouth"):
-        inside = np.setdiff1d(renumber[faces[part]], renumber[faces["skin"]])  # the lips stay
-        vertices[inside] *= [ARCH_WIDTH, 1, 1]
-        vertices[inside, 2] -= ARCH_DEPTH_DM
-    return Source(
-        vertices,
-        list(paths),
-        targets.astype(np.float32),
-        body.uv,
-        renumber[body.mirror[keep]],
-        {part: renumber[f] for part, f in faces.items()},
-        corners,
-    )
-
-
-def sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre and radius of the least-squares sphere."""
-    solution = np.linalg.lstsq(np.c_[2 * points, np.ones(len(points))], np.sum(points**2, 1), rcond=None)[0]
-    return solution[:3], float(np.sqrt(solution[3] + solution[:3] @ solution[:3]))
-
-
-def measure(source: Source, vertices: np.ndarray) -> dict[str, float]:
-    """The measures of ``ADULT_MEANS`` on one head, in the unit of ``vertices``."""
-    skin = np.unique(source.faces["skin"])
-    left, right = (sphere(vertices[np.unique(source.faces[f"{side}_eye"])])[0] for side in ("left", "right"))
-    eyes = (left + right) / 2
-    unit = float(np.linalg.norm(left - right)) / 63  # about one millimetre
-    points = (vertices[skin] - eyes) / unit
-    middle = points[source.mirror[skin] == skin]
-    front = middle[middle[:, 2] > -20]
-    sellion = front[(front[:, 1] > -2) & (front[:, 1] < 14)]
-    sellion = sellion[np.argmin(sellion[:, 2])]
-    low = front[(front[:, 1] < -75) & (front[:, 2] > -15)]
-    menton = low[np.argmin(low[:, 1])]
-    above_ears = points[points[:, 1] > 35]
-    glabella = front[(front[:, 1] > 8) & (front[:, 1] < 40)][:, 2].max()
-    return {
-        "pupil distance": 63 * unit,
-        "head breadth": float(np.ptp(above_ears[:, 0]) * unit),
-        "head length": float((glabella - points[:, 2].min()) * unit),
-        "face height": float(np.linalg.norm(sellion - menton) * unit),
-    }
-
-
-def metric_scale(source: Source) -> tuple[np.ndarray, dict[str, float]]:
-    """Millimetres a decimetre along x, y, z: one least-squares scale over the adult means, and a width factor.
-
-    Also returns the figures, with what is left over of each measure.
-    """
-    ratios = {name: [] for name in ADULT_MEANS}
-    for group in population.GROUPS:
-        weights = population.group_weights(source.names, group)
-        head = source.vertices + np.tensordot(weights, source.targets, 1)
-        for name, value in measure(source, head).items():
-            ratios[name].append(np.log(ADULT_MEANS[name][0 if group.startswith("male") else 1] / value))
-    mean = {name: float(np.mean(r)) for name, r in ratios.items()}
-    width = np.mean([mean[name] for name in WIDTHS])
-    other = np.mean([mean[name] for name in mean if name not in WIDTHS])
-    figures = {"mm_per_dm": round(float(np.exp(other)), 2), "width_factor": round(float(np.exp(width - other)), 3)}
-    for name, r in mean.items():
-        fitted = width if name in WIDTHS else other
-        figures[f"{name}, percent too large"] = round(float(100 * (np.exp(fitted - r) - 1)), 1)
-    return np.exp([width, other, other]), figures
 
 
 def boundary_loops(faces: np.ndarray, count: int) -> list[np.ndarray]:
     """Vertices of each boundary component, largest first."""
-    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1)
-    unique, times = np.unique(edges, axis=0, return_counts=True)
-    border = unique[times == 1]
+    border = boundary_edges(faces)
     graph = sp.coo_matrix((np.ones(len(border)), border.T), (count, count))
     label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     on_border = np.unique(border)
@@ -231,215 +107,6 @@ def _nose_tip(source: Source, vertices: np.ndarray) -> int:
     skin = np.unique(source.faces["skin"])
     middle = skin[source.mirror[skin] == skin]
     return int(middle[np.argmax(vertices[middle, 2])])
-
-
-@dataclass(frozen=True)
-class Island:
-    """One chart of the new atlas: ``body = offset + matrix @ unbend(new)``."""
-
-    box: np.ndarray  # [2 2] its bounding box in the new atlas, low and high corner
-    matrix: np.ndarray  # [2 2]
-    offset: np.ndarray  # [2]
-    bend: np.ndarray  # [2] magnification of the middle along u and v; 0 leaves an axis alone
-    focus: np.ndarray  # [2] what is magnified, in [-1, 1] of the straight box
-
-    def bend_unit(self, t: np.ndarray) -> np.ndarray:
-        """Monotone map of [-1, 1] onto itself, steepest at the focus."""
-        k, c = np.where(self.bend > 0, self.bend, 1e-6), self.focus
-        low, high = np.arctan(k * (-1 - c)), np.arctan(k * (1 - c))
-        return 2 * (np.arctan(k * (t - c)) - low) / (high - low) - 1
-
-    def unbend_unit(self, t: np.ndarray) -> np.ndarray:
-        """Inverse of :meth:`bend_unit`."""
-        k, c = np.where(self.bend > 0, self.bend, 1e-6), self.focus
-        low, high = np.arctan(k * (-1 - c)), np.arctan(k * (1 - c))
-        return c + np.tan(low + (t + 1) / 2 * (high - low)) / k
-
-    def from_body(self, uv: np.ndarray) -> np.ndarray:
-        """New coordinates of a point of the body atlas."""
-        straight = np.linalg.solve(self.matrix, (uv - self.offset).T).T
-        return self.box.mean(0) + self.bend_unit(straight) * np.ptp(self.box, axis=0) / 2
-
-    def to_body(self, uv: np.ndarray) -> np.ndarray:
-        """Body atlas coordinates of a point of this island."""
-        unit = np.clip((uv - self.box.mean(0)) / (np.ptp(self.box, axis=0) / 2), -1.02, 1.02)
-        return self.unbend_unit(unit) @ self.matrix.T + self.offset
-
-
-@dataclass
-class Atlas:
-    """New texture coordinates, and the way back to the body atlas they came from."""
-
-    uv: np.ndarray  # [m 2] new coordinates, indexed like the source's
-    islands: list[Island]
-
-    def body_uv(self, uv: np.ndarray) -> np.ndarray:
-        """Body atlas coordinates [... 2] of points [... 2] of the new atlas, by the nearest island."""
-        gap = np.stack([np.max(np.maximum(i.box[0] - uv, uv - i.box[1]), -1) for i in self.islands])
-        nearest = gap.argmin(0)
-        result = np.zeros_like(uv)
-        for number, island in enumerate(self.islands):
-            result[nearest == number] = island.to_body(uv[nearest == number])
-        return result
-
-
-def atlas(source: Source, corners: dict[str, np.ndarray]) -> Atlas:
-    """Lays the head's islands over the unit square.
-
-    The face-and-scalp island lies on its side in the body atlas: it is turned upright, takes the upper 70 %, and is
-    bent so that the face gets nearly twice the resolution of an even scale. Throat, mouth sock and eye sockets share
-    the strip below.
-    """
-    used = np.concatenate([corners["skin"], corners["interior"]])
-    graph = sp.coo_matrix((np.ones(2 * len(used)), used[:, [0, 1, 1, 2]].reshape(-1, 2).T), (len(source.uv),) * 2)
-    label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
-    indices = np.unique(used)
-    groups = [indices[label[indices] == k] for k in np.unique(label[indices])]
-    groups.sort(key=lambda i: -float(np.prod(np.ptp(source.uv[i], axis=0))))
-    margin, split = 0.008, 0.30
-    strip_width = sum(float(np.ptp(source.uv[i, 0])) for i in groups[1:])
-    new, islands, left = np.zeros_like(source.uv), [], margin
-    for number, group in enumerate(groups):
-        low, high = source.uv[group].min(0), source.uv[group].max(0)
-        half = (high - low) / 2
-        if number == 0:
-            box = np.array([[margin, split], [1 - margin, 1 - margin]])
-            matrix = np.array([[0.0, -half[0]], [half[1], 0.0]])  # a quarter turn: the face stands upright
-            bend, focus = np.array([2.0, 1.6]), np.array([0.0, -0.3])
-        else:
-            width = (1 - margin * len(groups)) * (high - low)[0] / strip_width
-            box = np.array([[left, margin], [left + width, split - 2 * margin]])
-            left += width + margin
-            matrix, bend, focus = np.diag(half), np.zeros(2), np.zeros(2)
-        island = Island(box, matrix, (low + high) / 2, bend, focus)
-        new[group] = island.from_body(source.uv[group])
-        islands.append(island)
-    return Atlas(new, islands)
-
-
-def rigid(points: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and translation that carry ``points`` closest to ``onto`` (Kabsch)."""
-    a, b = points.mean(0), onto.mean(0)
-    u, _, vt = np.linalg.svd((points - a).T @ (onto - b))
-    rotation = (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T
-    return rotation, b - rotation @ a
-
-
-def seat_eyeball(lids: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Centres [heads 3] of a ball of the adult radius that rests behind the lid margins [heads m 3].
-
-    Gauss-Newton on the distances to the margin; sideways the ball stays near ``guess``, which carries the pupil
-    distance. MakeHuman's own eyeballs are a third too large and cut through narrow lids.
-    """
-    stay = np.diag([10.0, 0.05, 0.05])
-    centre = guess.copy()
-    for _ in range(20):
-        ray = lids - centre[:, None]
-        distance = np.linalg.norm(ray, axis=2)
-        normal = ray / distance[..., None]
-        residual = distance - (EYEBALL_RADIUS_MM + LID_CLEARANCE_MM)
-        hessian = np.einsum("hmx,hmy->hxy", normal, normal) + stay
-        gradient = np.einsum("hmx,hm->hx", normal, residual) - (centre - guess) @ stay
-        centre = centre + np.linalg.solve(hessian, gradient[..., None])[..., 0]
-    return centre
-
-
-@dataclass
-class Population:
-    """Random adults, rigidly aligned, in mm."""
-
-    skin: np.ndarray  # [heads v 3]
-    parts: np.ndarray  # [heads p 3]
-    group_skin: np.ndarray  # [6 v 3]
-    mean_skin: np.ndarray  # [v 3]
-    mean_parts: np.ndarray  # [p 3]
-
-
-def sample_population(
-    source: Source,
-    scale: np.ndarray,
-    skin: np.ndarray,
-    parts: np.ndarray,
-    eyes: list[np.ndarray],
-    sockets: list[tuple[np.ndarray, list[np.ndarray]]],
-    lid_loops: list[np.ndarray],
-    twins: np.ndarray,
-    rng: np.random.Generator,
-) -> Population:
-    """Draws the population; every head is moved rigidly onto the mean's face, eyeballs keep their size.
-
-    ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``sockets`` which line its socket behind the rim, and
-    for each of them the ``skin`` vertices of the rim beside it, if any. The lining is laid just under the ball's
-    surface: MakeHuman's socket, made for a ball a third larger, would stand before ours in the eye's corners. What is
-    left to be seen of it is a narrow slope from the lids to the ball. ``lid_loops`` says which of ``skin`` form
-    a lid margin, ``twins`` is the mirror image of each vertex, skin first.
-    """
-    controls = population.sliders(source.names)
-    weights = [population.group_weights(source.names, g) for g in population.GROUPS]
-    weights += [
-        population.sample_weights(rng, source.names, controls, population.GROUPS[i % 6]) for i in range(POPULATION)
-    ]
-    weights = np.array(weights)
-    index = np.concatenate([skin, parts])
-    n = len(skin)
-    flat = (source.targets[:, index] * scale).reshape(len(source.names), -1)
-    heads = (weights @ flat).reshape(len(weights), -1, 3) + scale * source.vertices[index]
-    heads[6:] *= rng.normal(1, population.SIZE_DEVIATION, (POPULATION, 1, 1))
-    mean = heads[:6].mean(0)
-    centres = [sphere(mean[n:][eye])[0] for eye in eyes]
-    mean = mean - (centres[0] + centres[1]) / 2
-    face = np.linalg.norm(mean[:n] - mean[np.argmax(mean[:n, 2])], axis=1) < FACE_RADIUS_MM
-    for _ in range(2):
-        for head in heads:
-            rotation, shift = rigid(head[:n][face], mean[:n][face])
-            head[:] = head @ rotation.T + shift
-        mean = heads[6:].mean(0)
-    balls = []
-    for eye, (socket, rims) in zip(eyes, sockets):  # a rigid ball of one size: only its centre varies
-        guess = np.stack([sphere(head[n:][eye])[0] for head in [*heads, mean]])
-        lids = lid_loops[int(np.argmin([np.linalg.norm(mean[lid].mean(0) - guess[-1]) for lid in lid_loops]))]
-        lids = lids[np.abs(mean[lids, 0] - mean[lids, 0].mean()) < 9]
-        centre = seat_eyeball(np.concatenate([heads[:, lids], mean[None, lids]]), guess)
-        for members, radius in ((eye, EYEBALL_RADIUS_MM), (socket, EYEBALL_RADIUS_MM - SOCKET_DEPTH_MM)):
-            direction = mean[n:][members] - (guess[-1] if members is eye else centre[-1])
-            if members is socket:
-                for row, rim in enumerate(rims):
-                    if len(rim):
-                        direction[row] = mean[rim].mean(0) - centre[-1]
-            direction *= radius / np.linalg.norm(direction, axis=1, keepdims=True)
-            heads[:, n + members] = centre[:-1, None] + direction
-            mean[n + members] = centre[-1] + direction
-        balls.append(centre[-1])
-    # Every person's mirror image is as likely: it makes the mean symmetric, and each component even or odd.
-    flip = np.array([-1.0, 1.0, 1.0])
-    heads = np.concatenate([heads, heads[6:, twins] * flip])
-    heads[:6] = (heads[:6] + heads[:6, twins] * flip) / 2
-    mean = (mean + mean[twins] * flip) / 2
-    origin = (balls[0] + balls[1]) / 2 * [0, 1, 1]
-    mean, heads = mean - origin, heads - origin
-    return Population(heads[6:, :n], heads[6:, n:], heads[:6, :n], mean[:n], mean[n:])
-
-
-def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Principal components of the skin, and what the parts do along with them.
-
-    Returns:
-        basis [i v 3] (orthonormal), deviation [i] mm, parts [i p 3], group coefficients [6 i], percent of the variance.
-    """
-    count = len(people.skin)
-    skin = (people.skin - people.mean_skin).reshape(count, -1)
-    _, singular, vt = np.linalg.svd(skin, full_matrices=False)
-    energy = np.cumsum(singular**2) / np.sum(singular**2)
-    basis = vt[:IDENTITY_COMPONENTS]
-    basis *= np.sign(basis[np.arange(len(basis)), np.abs(basis).argmax(1)])[:, None]
-    coefficients = skin @ basis.T
-    deviation = np.sqrt(np.mean(coefficients**2, 0))
-    parts = (people.parts - people.mean_parts).reshape(count, -1)
-    parts = np.linalg.lstsq(coefficients, parts, rcond=None)[0]
-    groups = (people.group_skin - people.mean_skin).reshape(6, -1) @ basis.T
-    shape = (IDENTITY_COMPONENTS, -1, 3)
-    variance = round(float(100 * energy[IDENTITY_COMPONENTS - 1]), 3)
-    return basis.reshape(shape), deviation, parts.reshape(shape), groups, variance
 
 
 def follow_weights(
@@ -539,7 +206,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         len(np.unique(source.faces["interior"])),
         len(source.names),
     )
-    scale, figures = metric_scale(source)
+    scale, sizes, figures = metric_scale(source)
     faces, corners, loss = reduce_parts(source, scale, rng)
 
     skin = np.unique(faces["skin"])
@@ -578,7 +245,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     twins = np.array([number[v] for v in source.mirror[skin]])
     number = {v: len(skin) + i for i, v in enumerate(parts)}
     twins = np.concatenate([twins, [number[v] for v in source.mirror[parts]]])
-    people = sample_population(source, scale, skin, parts, eyes, sockets, lid_loops, twins, rng)
+    people = sample_population(source, scale, sizes, skin, parts, eyes, sockets, lid_loops, twins, rng)
     identity, deviation, parts_identity, groups, variance = identity_basis(people)
 
     names = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("faceunits/")}
@@ -593,7 +260,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
             ball = people.mean_parts[eye]
             centre = sphere(ball)[0]
             for row, target in enumerate(which):
-                rotation, _ = rigid(rest, rest + source.targets[target][parts[eye]])
+                rotation = rigid_motion(rest, rest + source.targets[target][parts[eye]])[0]
                 moved[row, len(skin) + eye] = (ball - centre) @ rotation.T - (ball - centre)
         for socket, _ in sockets:
             moved[:, len(skin) + socket] = 0
@@ -603,7 +270,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     expressions, parts_expressions = displacement({n: names[n] for n in ARKIT_EXPRESSIONS})
     other_expressions, parts_other = displacement(other)
 
-    layout = atlas(source, corners)
+    layout = lay_atlas(source, corners)
     skin_uv = np.unique(corners["skin"])
     uv_number = np.full(len(source.uv), -1)
     uv_number[skin_uv] = np.arange(len(skin_uv))

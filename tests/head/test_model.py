@@ -19,6 +19,7 @@ from digitaltwin.head import (
 )
 from digitaltwin.head.markup import (
     ARKIT_EXPRESSIONS,
+    LANDMARK_MIRROR,
     LEFT_EYE,
     LEFT_EYE_INNER,
     LEFT_EYE_OUTER,
@@ -171,6 +172,14 @@ def test_landmarks_lie_where_their_names_say(head):
     assert points[17:27, 1].min() > points[LEFT_EYE, 1].max()
 
 
+def test_landmarks_are_symmetric(head):
+    np.testing.assert_array_equal(LANDMARK_MIRROR[LANDMARK_MIRROR], np.arange(104))
+    points = np.asarray(landmark_points(head, head.mean))
+    np.testing.assert_allclose(
+        points[LANDMARK_MIRROR] * [-1, 1, 1], points, atol=0.2
+    )  # medians inside a ridge have two nearest points
+
+
 def test_lids_and_inner_lips_are_on_their_borders(head):
     edges, counts = np.unique(
         np.sort(head.faces[:, np.array([0, 1, 1, 2, 2, 0])].reshape(-1, 2), 1), axis=0, return_counts=True
@@ -255,6 +264,7 @@ def test_save_and_load_give_the_same_head(tmp_path, head):
     [
         ({"mirror": jnp.zeros(2699, jnp.int32)}, "mirror"),
         ({"mean": jnp.zeros((2699, 3)).at[5].set(jnp.nan)}, "not finite"),
+        ({"identity": jnp.zeros((100, 2699, 3))}, "orthonormal"),
         ({"faces": jnp.full((5266, 3), 9999, jnp.int32)}, "faces points outside"),
     ],
 )
