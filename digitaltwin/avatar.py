@@ -33,17 +33,12 @@ from digitaltwin.texture import (
     TextureLayout,
     complete_texture,
     eye_texture,
-    iris_colour,
     make_layout,
     nearest_skin,
     project_texture,
+    seen_iris_colour,
 )
-from digitaltwin.texture.eyes import HAZEL
 from digitaltwin.types import InputError
-
-_MIN_IRIS_PX = 2.5  # a smaller iris is no more than a blur of lid, white and lashes
-_OPEN_EYE = 0.5  # blink score below which the iris is seen
-_MESH_IRISES = ((473, (474, 475, 476, 477), "eyeBlinkLeft"), (468, (469, 470, 471, 472), "eyeBlinkRight"))
 
 _FIT_PROBLEMS = {
     1: "the landmarks are not finite",
@@ -191,7 +186,10 @@ def create_avatar(
         )
         skin = nearest_skin(projection)
         texture = np.asarray(complete_texture(projection, shop.layout, jnp.asarray(skin.pixels)))
-        iris = _iris(photo, face, shop.head)
+        left_blink, right_blink = (
+            float(face.scores[shop.head.expression_names.index(f"eyeBlink{side}")]) for side in ("Left", "Right")
+        )
+        iris = seen_iris_colour(photo.pixels, np.asarray(face.mesh_px), left_blink=left_blink, right_blink=right_blink)
         eye = np.asarray(eye_texture(jax.random.key(0), iris=jnp.asarray(iris)))
     neutral_parts = parts_vertices(shop.head, result.neutral, jnp.zeros_like(result.expression))
     report = make_report(shop.head, photo, face, result, {"start": start, "skin": skin.name, "iris": iris}, seconds)
@@ -237,17 +235,3 @@ def _fit(
     if status != OK:
         raise InputError(f"image: {_FIT_PROBLEMS[status]} (status {status}); take a sharper photo from the front.")
     return result, start
-
-
-def _iris(photo: Photo, face: FaceLandmarks, head: HeadModel) -> np.ndarray:
-    """Colour of the better seen iris; a common one where neither can be made out."""
-    points, scores = np.asarray(face.mesh_px)[:, :2], np.asarray(face.scores)
-    seen = []
-    for centre, rim, blink in _MESH_IRISES:
-        radius = float(np.mean(np.linalg.norm(points[list(rim)] - points[centre], axis=1)))
-        if scores[head.expression_names.index(blink)] < _OPEN_EYE and radius >= _MIN_IRIS_PX:
-            seen.append((radius, centre))
-    if not seen:
-        return np.asarray(HAZEL, np.float32)
-    radius, centre = max(seen)
-    return iris_colour(photo.pixels, points[centre], radius)

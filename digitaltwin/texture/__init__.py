@@ -1,7 +1,7 @@
 """The skin's colours: what the photo shows, completed by a shipped skin."""
 
 from digitaltwin.texture.completion import complete_texture, face_colour
-from digitaltwin.texture.eyes import eye_texture, iris_colour
+from digitaltwin.texture.eyes import eye_texture, iris_colour, seen_iris_colour
 from digitaltwin.texture.layout import TextureLayout, make_layout
 from digitaltwin.texture.projection import Projection, project_texture
 from digitaltwin.texture.skins import Skin, load_skin, nearest_skin, skin_paths
@@ -18,5 +18,6 @@ __all__ = [
     "make_layout",
     "nearest_skin",
     "project_texture",
+    "seen_iris_colour",
     "skin_paths",
 ]

@@ -35,7 +35,7 @@ def complete_texture(
     Args:
         projection: of :func:`digitaltwin.texture.projection.project_texture`.
         layout: the same head's.
-        skin: sRGB, see :func:`digitaltwin.texture.skins.load_skins`.
+        skin: sRGB, see :func:`digitaltwin.texture.skins.load_skin`.
 
     Returns:
         The texture, sRGB, defined everywhere.

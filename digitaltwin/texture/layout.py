@@ -13,11 +13,14 @@ from jaxtyping import Array, Bool, Float, Int
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import BROWS, INTERIOR_PARTS, MESH_OVAL
 from digitaltwin.render.rasterize import Fragments, interpolate, rasterize
+from digitaltwin.types import InputError
 
 REACH_MM = 14.0
 """How far beyond the face oval a photo may colour the skin, if it looks like skin there."""
 BARE_FOREHEAD_MM = 14.0
 """How far above the brows the forehead is taken to be bare; what is seen higher up has to look like skin."""
+SMALLEST = 512
+"""Edge of the smallest texture [texels]: masks are widened and feathered at this size."""
 COARSE = 128
 """Edge of the coarse texture on which colours are compared [texels]."""
 
@@ -63,7 +66,13 @@ def make_layout(head: HeadModel, *, size: int = 2048) -> TextureLayout:
     Args:
         head: the model.
         size: edge of the texture [texels], a power of two of at least 512.
+
+    Raises:
+        InputError: the size is none of these.
     """
+    if size < SMALLEST or size & (size - 1):
+        # Under the name it has where users give it.
+        raise InputError(f"texture_size: {size} is not a power of two of at least {SMALLEST}; take 1024 or 2048.")
     inside = oval_distance(head)
     height = np.asarray(head.mean)[:, 1]
     brows = np.asarray(landmark_points(head, head.mean))[BROWS, 1].max()

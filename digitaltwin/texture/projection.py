@@ -17,15 +17,16 @@ from digitaltwin.render.colour import lab_from_linear
 from digitaltwin.render.rasterize import project, rasterize
 from digitaltwin.render.shading import sample_texture
 from digitaltwin.render.window import linear_window
-from digitaltwin.texture.layout import TextureLayout
+from digitaltwin.texture.layout import SMALLEST, TextureLayout
 from digitaltwin.texture.pyramid import blur, double, halve
+from digitaltwin.texture.ramp import ramp
 from digitaltwin.types import InputError
 
-VIEW = 1024
-"""Edge of the window cut out of the photo [px]: one size, so that one compilation serves all photos."""
+LARGEST_VIEW = 2048
+"""Edge of the largest window cut out of a photo [px]; that of a small texture has the texture's own edge."""
+_DEPTH = 1024  # edge of the picture of depths that decides what is visible [px]
 _DEPTH_SLACK_MM = 0.7
-_REDUCED = 512  # edge [texels] of the texture on which masks are widened and feathered; about 1 mm on the face
-_FEATHER = 6  # radius [of those] over which visibility ends
+_FEATHER = 6  # radius over which visibility ends, in texels of the smallest texture: about 1 mm on the face
 
 
 class Projection(NamedTuple):
@@ -76,8 +77,17 @@ def project_texture(
         InputError: no part of the face lies in the photo.
     """
     region = np.unique(np.asarray(faces)[np.asarray(layout.face)])
-    view = cut_view(np.asarray(image), np.asarray(vertices)[region], float(focal_px), np.asarray(principal_point_px))
-    return _project(view, vertices, faces, layout, layout.covered.shape[0])
+    texture_size = layout.covered.shape[0]
+    view = cut_view(
+        np.asarray(image),
+        np.asarray(vertices)[region],
+        float(focal_px),
+        np.asarray(principal_point_px),
+        # A texel of the face is one to two pixels wide then: sampling skips none, and no more is compiled than
+        # one function for each size of texture.
+        size=min(texture_size, LARGEST_VIEW),
+    )
+    return _project(view, vertices, faces, layout, texture_size)
 
 
 def cut_view(
@@ -85,8 +95,17 @@ def cut_view(
     points: Float[np.ndarray, "m 3"],
     focal_px: float,
     principal_point_px: Float[np.ndarray, " 2"],
+    *,
+    size: int,
 ) -> View:
-    """The square window of a photo around points, resampled in linear light (antialiased) to :data:`VIEW` pixels.
+    """The square window of a photo around points, resampled in linear light (antialiased) to a size of its own.
+
+    Args:
+        image: the photo, sRGB.
+        points: camera frame [mm].
+        focal_px: focal length [px] of the photo.
+        principal_point_px: (c_x, c_y) [px].
+        size: edge of the window in its own pixels.
 
     Raises:
         InputError: the points do not lie in front of the camera and within the photo.
@@ -99,10 +118,10 @@ def cut_view(
         raise InputError("image: the fitted face lies outside the photo; check the landmarks the fit was given.")
     edge = 1.04 * (high - low).max()
     corner = (low + high - edge) / 2
-    scale = VIEW / edge
+    scale = size / edge
 
     return View(
-        jnp.asarray(linear_window(image, corner, float(edge), VIEW)),
+        jnp.asarray(linear_window(image, corner, float(edge), size)),
         jnp.float32(focal_px * scale),
         jnp.asarray((principal_point_px - corner) * scale, jnp.float32),
         jnp.asarray(-corner * scale, jnp.float32),
@@ -136,33 +155,38 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
 def _project(
     view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, size: int
 ) -> Projection:
-    screen = project(vertices, view.focal_px, view.principal_point_px)
-    nearest = rasterize(screen, faces, height=VIEW, width=VIEW).depth
+    view_size = len(view.linear)
+    depth_scale = _DEPTH / view_size
+    margin = 2 / depth_scale
+    screen = project(vertices, depth_scale * view.focal_px, depth_scale * view.principal_point_px)
+    nearest = rasterize(screen, faces, height=_DEPTH, width=_DEPTH).depth
     # The nearest surface within a pixel: what borders on an occluder counts as hidden, for the photo mixes both there.
     nearest = -jax.lax.reduce_window(-nearest, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
     normals = vertex_normals(vertices, faces)
 
     def look(face: Int[Array, ""], barycentric: Float[Array, " 3"]) -> tuple[Array, Array, Array]:
         corners = faces[face]
-        point, normal = barycentric @ vertices[corners], normalize(barycentric @ normals[corners])
-        cosine = -(normal @ normalize(point))
+        # Sums, not matrix products: those an accelerator rounds by more than the depth's slack.
+        point = jnp.sum(barycentric[:, None] * vertices[corners], axis=0)
+        normal = normalize(jnp.sum(barycentric[:, None] * normals[corners], axis=0))
+        cosine = -jnp.sum(normal * normalize(point))
         pixel = view.focal_px * point[:2] / point[2] + view.principal_point_px
-        column, row = jnp.clip(jnp.floor(pixel), 0, VIEW - 1).astype(int)
+        column, row = jnp.clip(jnp.floor(depth_scale * pixel), 0, _DEPTH - 1).astype(int)
         # Within that pixel a slanted surface itself comes nearer by its slope.
         slope = jnp.sqrt(jnp.maximum(1 - cosine**2, 0)) / jnp.maximum(cosine, 0.1)
-        slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / view.focal_px
+        slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / (depth_scale * view.focal_px)
         seen = (cosine > 0) & (point[2] <= nearest[row, column] + slack)
-        seen &= jnp.all(pixel > view.low_px + 2) & jnp.all(pixel < view.high_px - 2)
-        colour = sample_texture(view.linear, pixel / VIEW * jnp.array([1, -1]) + jnp.array([0, 1]))
+        seen &= jnp.all(pixel > view.low_px + margin) & jnp.all(pixel < view.high_px - margin)
+        colour = sample_texture(view.linear, pixel / view_size * jnp.array([1, -1]) + jnp.array([0, 1]))
         return colour, cosine, seen
 
     colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
     visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
-    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * _ramp(cosine, 0.25, 0.6)
-    likeness = skin_likeness(colour, weight * _ramp(layout.oval_mm, 0.0, 20.0))
+    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * ramp(cosine, 0.25, 0.6)
+    likeness = skin_likeness(colour, weight * ramp(layout.oval_mm, 0.0, 20.0))
     likeness = 1 - _spread(_image(1 - likeness[:, None], layout, size)).reshape(-1)[layout.texel]
-    inside = _ramp(layout.bare_mm, 4.0, 22.0)
-    weight *= _ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
+    inside = ramp(layout.bare_mm, 4.0, 22.0)
+    weight *= ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
     return Projection(
         _image(jnp.where(weight[:, None] > 0, colour, 0), layout, size), _image(weight[:, None], layout, size)[..., 0]
     )
@@ -196,17 +220,11 @@ def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Floa
 
 
 def _at_reduced_size(function: Callable[[Array], Array], picture: Float[Array, "s s c"]) -> Array:
-    """Apply something at the one size at which its radii are meant, :data:`_REDUCED`."""
-    times = (picture.shape[0] // _REDUCED).bit_length() - 1
+    """Apply something at the one size at which its radii are meant, that of the smallest texture."""
+    times = (picture.shape[0] // SMALLEST).bit_length() - 1
     for _ in range(times):
         picture = halve(picture)
     picture = function(picture)
     for _ in range(times):
         picture = double(picture)
     return picture
-
-
-def _ramp(value: Float[Array, "*n"], low: float, high: float) -> Float[Array, "*n"]:
-    """0 below low, 1 above high, a smooth step between."""
-    t = jnp.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
