@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from digitaltwin.geometry.camera import project_camera_points
+
 BLOCK = 8
 """Edge of a block [px]: a larger one wastes more of a small face's box, a smaller one costs more scatters."""
 PORTION = 8192
@@ -37,6 +39,8 @@ def project(
 ) -> Float[Array, "v 3"]:
     """Screen position of camera-frame points: ``(f x / z + c_x, f y / z + c_y, z)``.
 
+    The image point of :func:`digitaltwin.geometry.camera.project_camera_points`, with the depth a z-buffer needs.
+
     Args:
         vertices: camera frame [mm], z forward.
         focal_px: focal length [px].
@@ -46,8 +50,9 @@ def project(
         (x [px], y [px], depth [mm]); x and y mean nothing where depth <= 0.
     """
     depth = vertices[:, 2:]
-    safe = jnp.where(depth > 0, depth, 1)
-    return jnp.concatenate([focal_px * vertices[:, :2] / safe + principal_point_px[None], depth], axis=1)
+    in_front = jnp.concatenate([vertices[:, :2], jnp.where(depth > 0, depth, 1)], axis=1)
+    pixels = project_camera_points(in_front, jnp.asarray(focal_px), principal_point_px)
+    return jnp.concatenate([pixels, depth], axis=1)
 
 
 @partial(jax.jit, static_argnames=("height", "width", "near", "cull"))
@@ -104,6 +109,8 @@ def interpolate(
     fragments: Fragments, attribute: Float[Array, "a n"], corners: Int[Array, "f 3"]
 ) -> Float[Array, "h w n"]:
     """Value at each pixel of something known at the faces' corners.
+
+    For single points of a mesh there is :func:`digitaltwin.geometry.barycentric.interpolate`.
 
     Args:
         fragments: of :func:`rasterize`.

@@ -11,6 +11,8 @@ from PIL import Image
 
 from digitaltwin.render.colour import linear_from_srgb
 
+_PORTION = 2**16  # pixels decoded at a time
+
 
 def linear_window(
     image: Float[np.ndarray, "h w 3"], corner_px: Float[np.ndarray, " 2"], edge_px: float, size: int
@@ -34,7 +36,7 @@ def linear_window(
     # The window's whole pixels, with two more that the filter may look at; then what of them the photo has.
     low, high = np.floor(corner_px).astype(int) - 2, np.ceil(corner_px + edge_px).astype(int) + 2
     first, last = np.clip(low, 0, limit - 1), np.clip(high, 1, limit)
-    linear = np.asarray(linear_from_srgb(jnp.asarray(image[first[1] : last[1], first[0] : last[0]], jnp.float32)))
+    linear = _decoded(image[first[1] : last[1], first[0] : last[0]])
     before, after = np.maximum(first - low, 0).tolist(), np.maximum(high - last, 0).tolist()
     padding = np.array([[before[1], after[1]], [before[0], after[0]], [0, 0]])
     linear = np.pad(linear, padding, mode="edge")
@@ -45,3 +47,14 @@ def linear_window(
         for channel in np.moveaxis(linear, 2, 0)
     ]
     return np.maximum(np.stack([np.asarray(channel) for channel in channels], axis=-1), 0)
+
+
+def _decoded(srgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Linear light, in portions of one size: one compilation serves all shapes."""
+    pixels = np.asarray(srgb, np.float32).reshape(-1, 3)
+    count = len(pixels)
+    pixels = np.pad(pixels, ((0, -count % _PORTION), (0, 0)))
+    for start in range(0, count, _PORTION):
+        portion = slice(start, start + _PORTION)
+        pixels[portion] = linear_from_srgb(jnp.asarray(pixels[portion]))
+    return pixels[:count].reshape(srgb.shape)
