@@ -24,6 +24,15 @@ def test_beyond_the_photo_its_border_goes_on(photo, corner):
     np.testing.assert_allclose(window, linear_from_srgb(photo[row][:, column]), atol=1e-5)
 
 
+def test_photos_of_all_sizes_share_one_compilation():
+    compilations = linear_from_srgb._cache_size()
+    for height, width in ((50, 31), (300, 400), (77, 90)):
+        photo = np.full((height, width, 3), 0.5, np.float32)
+        window = linear_window(photo, np.zeros(2), float(min(height, width)), 16)
+        np.testing.assert_allclose(window, 0.2140411, atol=1e-5)
+    assert linear_from_srgb._cache_size() <= compilations + 1
+
+
 def test_reduction_keeps_the_mean_light():
     checks = np.indices((64, 64)).sum(0)[..., None].repeat(3, 2) % 2
     window = linear_window(checks.astype(np.float32), np.zeros(2), 64.0, 8)

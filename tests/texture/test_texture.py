@@ -24,8 +24,10 @@ from digitaltwin.texture import (
     make_layout,
     nearest_skin,
     project_texture,
+    seen_iris_colour,
     skin_paths,
 )
+from digitaltwin.texture.eyes import HAZEL
 from digitaltwin.texture.layout import oval_distance, rasterize_uv
 from digitaltwin.texture.pyramid import blur, double, fill, halve
 from digitaltwin.types import InputError
@@ -229,3 +231,31 @@ def test_eye_has_the_colour_asked_for_and_gives_it_back():
     assert texture[128, 128 + 30].min() > 0.6
     with pytest.raises(InputError, match="no iris"):
         iris_colour(texture, np.array([-100.0, 30.0]), 5.0)
+
+
+def test_the_iris_is_taken_from_the_better_seen_eye():
+    image = np.zeros((60, 120, 3), np.float32)
+    image[:, :60], image[:, 60:] = (0.2, 0.3, 0.6), (0.4, 0.25, 0.1)  # the right eye's side, the left eye's
+    rim = np.array([[0.0, 0], [1, 0], [0, -1], [-1, 0], [0, 1]])
+
+    def seen(right, left, right_blink=0.1, left_blink=0.1):
+        mesh = np.zeros((478, 3), np.float32)
+        for first, (x, radius) in ((468, right), (473, left)):
+            mesh[first : first + 5, :2] = [x, 30] + radius * rim
+        return seen_iris_colour(image, mesh, left_blink=left_blink, right_blink=right_blink)
+
+    blue, brown, hazel = image[0, 0], image[0, -1], np.array(HAZEL, np.float32)
+    np.testing.assert_allclose(seen((30, 8.0), (90, 7.0)), blue)
+    np.testing.assert_allclose(seen((30, 8.0), (90, 9.0)), brown)
+    np.testing.assert_allclose(seen((30, 8.0), (90, 7.0), right_blink=0.9), brown)
+    # Cut off by the photo's border, or wholly outside: the other eye, or none.
+    np.testing.assert_allclose(seen((5, 8.0), (90, 7.0)), brown)
+    np.testing.assert_allclose(seen((30, 8.0), (300, 9.0)), blue)
+    np.testing.assert_allclose(seen((-50, 8.0), (118, 7.0)), hazel)
+    np.testing.assert_allclose(seen((30, 2.0), (90, 2.0)), hazel)
+
+
+@pytest.mark.parametrize("size", [0, 256, 1000, 3072])
+def test_a_size_no_texture_can_have_is_refused_by_name(head, size):
+    with pytest.raises(InputError, match="texture_size"):
+        make_layout(head, size=size)
