@@ -5,11 +5,11 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array, Float
 
-from digitaltwin.fitting import FitResult
-from digitaltwin.geometry.camera import project
+from digitaltwin.fitting import FitResult, outer_eye_distance_px, relative_rms, reprojection_errors_px
 from digitaltwin.head import HeadModel, anchor_points, landmark_points
-from digitaltwin.head.markup import LEFT_EYE_OUTER, MESH_OVAL, MESH_POINT_COUNT, RIGHT_EYE_OUTER
+from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
 from digitaltwin.io.images import Photo
 from digitaltwin.perception import FaceLandmarks
 from digitaltwin.perception.landmarks import load_landmark_table
@@ -35,15 +35,14 @@ def make_report(
         seconds: of each stage, by name.
     """
     camera = result.camera
-    eye_px = float(np.linalg.norm(face.landmarks_px[LEFT_EYE_OUTER] - face.landmarks_px[RIGHT_EYE_OUTER]))
-    landmark_error = np.linalg.norm(project(camera, landmark_points(head, result.vertices)) - face.landmarks_px, axis=1)
-    mesh = project(camera, anchor_points(head.mesh_points, head.faces, result.vertices))
-    mesh_error = np.linalg.norm(mesh - face.mesh_px[:MESH_POINT_COUNT, :2], axis=1)
-    held_out = held_out_points()
+    eye_px = outer_eye_distance_px(face.landmarks_px)
+    landmark_error = reprojection_errors_px(camera, landmark_points(head, result.vertices), face.landmarks_px)
+    mesh = anchor_points(head.mesh_points, head.faces, result.vertices)
+    mesh_error = reprojection_errors_px(camera, mesh, face.mesh_px[:MESH_POINT_COUNT, :2])
     correction = np.linalg.norm(result.correction, axis=1)
 
-    def percent(error: np.ndarray) -> float:
-        return round(100 * float(np.sqrt(np.mean(error**2))) / eye_px, 3)
+    def percent(errors_px: Float[Array, " n"]) -> float:
+        return round(100 * float(relative_rms(errors_px, eye_px)), 3)
 
     def rounded(values: Any, digits: int = 4) -> Any:
         return np.round(np.asarray(values, np.float64), digits).tolist()
@@ -64,7 +63,7 @@ def make_report(
             "used": "the largest",
             "box_px": rounded(face.box, 2),
             "confidence": round(face.confidence, 4),
-            "outer_eye_distance_px": round(eye_px, 2),
+            "outer_eye_distance_px": round(float(eye_px), 2),
             "scores": dict(zip(head.expression_names, rounded(face.scores))),
             "landmarks_px": rounded(face.landmarks_px, 2),
         },
@@ -84,7 +83,7 @@ def make_report(
         "residuals": {
             "unit": "percent of the outer eye distance, root mean square",
             "landmarks": percent(landmark_error),
-            "held_out_mesh_points": percent(mesh_error[held_out]),
+            "held_out_mesh_points": percent(mesh_error[held_out_points()]),
             "face_oval": percent(mesh_error[np.array(MESH_OVAL)]),
             "landmarks_px": rounded(landmark_error, 3),
             "correction_p95_mm": round(float(np.percentile(correction, 95)), 3),
