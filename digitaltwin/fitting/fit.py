@@ -16,6 +16,16 @@ keeps expressions near [0, 1], where the shapes were made. The prior's L acts on
 iteration's expressions too, so that its steps minimise no single energy).
 
 Landmarks see dP through k points, and it is eliminated exactly: :mod:`digitaltwin.fitting.elimination`.
+
+One photo does not tell size from distance: head and translation scaled together leave every projection unchanged. But
+the priors are in millimetres, and a smaller head is corrected more cheaply (``tr(dP' A dP)`` falls with the square of
+the size), so the minimum lies at a head that is a few percent too small. Where identity is unknown the size is
+therefore a gauge, fixed after the last step: the whole fit is scaled by
+
+    size(landmarks on P) / size(landmarks on the fitted neutral shape)          size = RMS distance from their centroid
+
+over all 104 landmarks. The contour's belong to it: of a neutral face they measure the outline, and with them the ratio
+follows the face's own size more closely than without.
 """
 
 from collections.abc import Callable
@@ -83,7 +93,10 @@ class Fitter:
 
 
 class Unknowns(NamedTuple):
-    """Where the solver stands; ``FitResult.unknowns`` of one photo is a fit ``init`` for the next frame."""
+    """Where the solver stands; ``FitResult.unknowns`` of one photo is a fit ``init`` for the next frame.
+
+    They belong to the same given shape, and to the solver's own size of the head: the result's is set afterwards.
+    """
 
     coefficients: Float[Array, " c"]
     """Expressions, then (if fitted) identity beyond that of the given shape [mm]."""
@@ -98,17 +111,23 @@ class Unknowns(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """A fitted head."""
+    """A fitted head.
+
+    Its overall size is not measured but P's, over the landmarks: one photo does not tell size from distance. With
+    ``fit_identity`` all lengths here (and the expression weights, which multiply lengths) are the solver's times the
+    one factor that makes it so; every projection stays where it was. ``energies`` and ``unknowns`` are the solver's.
+    """
 
     vertices: Float[Array, "v 3"]
     """The skin with identity, expression and correction, unposed, in the head frame [mm]."""
     neutral: Float[Array, "v 3"]
     """The same without the expression: the person's own neutral shape [mm]."""
     expression: Float[Array, " e"]
-    """beta, in the order of the head's expressions; mostly within [0, 1]."""
+    """beta, in the order of the head's expressions; mostly within [0, 1]. ``vertices`` are ``neutral`` with it on."""
     identity: Float[Array, " i"]
-    """Coefficients [mm] of the neutral shape, before correction, in the head's identity basis: those of the given
-    shape (its projection onto the basis) plus those fitted. The parts follow them."""
+    """Projection [mm] of ``neutral - correction - mean`` onto the head's identity basis. What the basis lacks (detail
+    of the given shape, some of the size) is in ``neutral`` alone. The parts follow ``neutral`` itself, its correction
+    included: :func:`digitaltwin.head.parts_vertices`."""
     correction: Float[Array, "v 3"]
     """dP [mm]."""
     rotation: Float[Array, "3 3"]
@@ -360,16 +379,16 @@ def _start(fitter: Fitter, observation: _Observation) -> Unknowns:
     total = jnp.sum(observation.weights)
     blind = total == 0.0
     weights = jnp.where(blind, 1.0, observation.weights)
-    share = weights / jnp.sum(weights)
     flip = jnp.array([1.0, -1.0, -1.0], dtype)
 
-    centre, image_centre = share @ points, share @ image
-    size = jnp.sqrt(share @ jnp.sum((points - centre[None])[:, :2] ** 2, axis=1))
-    image_size = jnp.sqrt(share @ jnp.sum((image - image_centre[None]) ** 2, axis=1))
+    share = (weights / jnp.sum(weights))[:, None]
+    centre, image_centre = jnp.sum(share * points, axis=0), jnp.sum(share * image, axis=0)
+    size = jnp.sqrt(jnp.sum(share * (points - centre[None])[:, :2] ** 2))
+    image_size = jnp.sqrt(jnp.sum(share * (image - image_centre[None]) ** 2))
     depth = size / jnp.where(blind | (image_size == 0.0), 0.1, image_size)
     frontal = depth * jnp.concatenate([image_centre, jnp.ones(1, dtype)]) - flip * centre
     moved = flip[None] * points + frontal[None]
-    error = jnp.sqrt(share @ jnp.sum((moved[:, :2] / moved[:, 2:] - image) ** 2, axis=1))
+    error = jnp.sqrt(jnp.sum(share * (moved[:, :2] / moved[:, 2:] - image) ** 2))
 
     pose = epnp(points, image, weights=weights)
     trusted = (pose.error < error) & ~blind
@@ -453,7 +472,7 @@ def _problem(
         gradient = jnp.concatenate(
             [
                 fitter.precision * (coefficients - observation.coefficient_mean) + bounds * beyond,
-                rotation_precision * (vector @ turned),
+                rotation_precision * jnp.sum(vector[:, None] * turned, axis=0),
                 jnp.zeros(3, w.dtype),
                 (observation.focal_precision * unknowns.log_focal_scale)[None],
             ]
@@ -461,9 +480,8 @@ def _problem(
         diagonal = jnp.concatenate(
             [fitter.precision + bounds, jnp.zeros(6, w.dtype), observation.focal_precision[None]]
         )
-        hessian = (
-            jnp.diag(diagonal).at[count : count + 3, count : count + 3].set(rotation_precision * turned.T @ turned)
-        )
+        block = rotation_precision * jnp.sum(turned[:, :, None] * turned[:, None, :], axis=0)
+        hessian = jnp.diag(diagonal).at[count : count + 3, count : count + 3].set(block)
         return gradient, hessian
 
     def propose(unknowns: Unknowns, damping: Float[Array, ""]) -> Unknowns:
@@ -493,6 +511,13 @@ def _problem(
     return energy, propose
 
 
+def _size(fitter: Fitter, neutral: Float[Array, "v 3"]) -> Float[Array, ""]:
+    """Root mean square distance of the landmarks on a neutral shape from their centroid [mm]."""
+    points = interpolate(neutral, fitter.corners, fitter.barycentric)
+    centred = points - jnp.mean(points, axis=0, keepdims=True)
+    return jnp.sqrt(jnp.mean(jnp.sum(centred**2, axis=1)))
+
+
 def _result(
     fitter: Fitter,
     shape: Float[Array, "v 3"],
@@ -505,15 +530,19 @@ def _result(
     dtype = fitter.mean.dtype
     expression, extra = jnp.split(unknowns.coefficients, [len(fitter.expressions)])
     shape = jnp.where(status == NON_FINITE_INPUT, fitter.mean, shape).astype(dtype)
-    identity = jnp.einsum("ivx,vx->i", fitter.identity, shape - fitter.mean, precision=Precision.HIGHEST)
-    neutral = shape
-    if fitter.config.fit_identity:
-        identity = identity + extra
-        neutral = neutral + jnp.einsum("i,ivx->vx", extra, fitter.identity, precision=Precision.HIGHEST)
     correction = field_at_vertices(fitter.correction, unknowns.multipliers)
-    neutral = neutral + correction
-    vertices = neutral + jnp.einsum("e,evx->vx", expression, fitter.expressions, precision=Precision.HIGHEST)
     camera = _camera(observation, unknowns, jnp.zeros(7, dtype))
+    uncorrected = shape
+    if fitter.config.fit_identity:
+        uncorrected = shape + jnp.einsum("i,ivx->vx", extra, fitter.identity, precision=Precision.HIGHEST)
+        gauge = jnp.where(status == OK, _size(fitter, shape) / _size(fitter, uncorrected + correction), 1.0)
+        gauge = jnp.where(jnp.isfinite(gauge) & (gauge > 0.0), gauge, 1.0)
+        # Expressions are displacements in mm: on a larger face the same look takes larger ones.
+        uncorrected, correction, expression = gauge * uncorrected, gauge * correction, gauge * expression
+        camera = camera._replace(translation=gauge * camera.translation)
+    neutral = uncorrected + correction
+    vertices = neutral + jnp.einsum("e,evx->vx", expression, fitter.expressions, precision=Precision.HIGHEST)
+    identity = jnp.einsum("ivx,vx->i", fitter.identity, uncorrected - fitter.mean, precision=Precision.HIGHEST)
     depths = camera_points(camera, vertices)[:, 2]
     focal_scale = jnp.exp(unknowns.log_focal_scale)
     strayed = ~jnp.isfinite(energies[-1]) | (jnp.abs(unknowns.log_focal_scale) > jnp.log(_FOCAL_SCALE_RANGE))
