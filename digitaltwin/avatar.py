@@ -28,7 +28,7 @@ from digitaltwin.io.files import FilePath, make_folder, write_json
 from digitaltwin.io.images import Photo, photo_from_array, read_image, write_image
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
 from digitaltwin.render import head_surfaces
-from digitaltwin.report import make_report
+from digitaltwin.report import UNUSABLE_PERCENT, doubts, make_report, residuals
 from digitaltwin.texture import (
     TextureLayout,
     complete_texture,
@@ -174,6 +174,14 @@ def create_avatar(
         face = detect_landmarks(photo.pixels, perception=shop.perception)
     with _stage(seconds, "fit"):
         result, start = _fit(shop, photo, face, shape)
+        measured = residuals(shop.head, face, result)
+        if measured["held_out_mesh_points"] > UNUSABLE_PERCENT:
+            raise InputError(
+                f"image: the head could not be fitted (off by {measured['held_out_mesh_points']:.0f} % of the eye "
+                "distance); take a photo that shows the whole face from the front."
+            )
+        for sentence in doubts(result, measured):
+            logging.warning("%s", sentence)
     with _stage(seconds, "texture"):
         camera = result.camera
         projection = project_texture(
@@ -192,7 +200,9 @@ def create_avatar(
         iris = seen_iris_colour(photo.pixels, np.asarray(face.mesh_px), left_blink=left_blink, right_blink=right_blink)
         eye = np.asarray(eye_texture(jax.random.key(0), iris=jnp.asarray(iris)))
     neutral_parts = parts_vertices(shop.head, result.neutral, jnp.zeros_like(result.expression))
-    report = make_report(shop.head, photo, face, result, {"start": start, "skin": skin.name, "iris": iris}, seconds)
+    report = make_report(
+        shop.head, photo, face, result, measured, {"start": start, "skin": skin.name, "iris": iris}, seconds
+    )
     return Avatar(
         shop.head, photo, face, result, np.asarray(result.neutral), np.asarray(neutral_parts), texture, eye, report
     )

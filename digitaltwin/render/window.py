@@ -39,7 +39,7 @@ def linear_window(
     linear = _decoded(image[first[1] : last[1], first[0] : last[0]])
     before, after = np.maximum(first - low, 0).tolist(), np.maximum(high - last, 0).tolist()
     padding = np.array([[before[1], after[1]], [before[0], after[0]], [0, 0]])
-    linear = np.pad(linear, padding, mode="edge")
+    linear = np.pad(linear, padding, mode="edge")  # pyright: ignore[reportCallIssue, reportArgumentType]
     left, top = (float(x) for x in corner_px - np.minimum(low, first))
     box = (left, top, left + float(edge_px), top + float(edge_px))
     channels = [
@@ -53,7 +53,7 @@ def _decoded(srgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
     """Linear light, in portions of one size: one compilation serves all shapes."""
     pixels = np.asarray(srgb, np.float32).reshape(-1, 3)
     count = len(pixels)
-    pixels = np.pad(pixels, ((0, -count % _PORTION), (0, 0)))
+    pixels = np.pad(pixels, ((0, -count % _PORTION), (0, 0)))  # pyright: ignore[reportCallIssue, reportArgumentType]
     for start in range(0, count, _PORTION):
         portion = slice(start, start + _PORTION)
         pixels[portion] = linear_from_srgb(jnp.asarray(pixels[portion]))
