@@ -13,7 +13,7 @@ from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import INTERIOR_PARTS
 from digitaltwin.render.shading import Surface
 
-TEETH_SRGB = (0.84, 0.80, 0.72)
+TEETH_SRGB = (0.96, 0.93, 0.87)
 TONGUE_SRGB = (0.62, 0.33, 0.32)
 
 
