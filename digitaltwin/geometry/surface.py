@@ -1,0 +1,82 @@
+"""Whether arrays are an oriented manifold surface, with the vertices or faces named where they are not."""
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+from scipy.sparse.csgraph import connected_components
+
+from digitaltwin.types import InputError
+
+_FLAT = 1e-10  # of the longest side's square: the area below which the triangle's angles are rounding
+_NAMED = 5  # how many offenders a message lists
+
+
+def check_surface(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+    """Check that a mesh is an oriented manifold, with or without boundary.
+
+    Args:
+        vertices: Positions.
+        faces: Triangles.
+
+    Raises:
+        InputError: naming the problem, the first vertices or faces that have it, and the remedy: indices out of range,
+            positions that are not finite, vertices without a face, faces that repeat a vertex, duplicate faces, faces
+            without area, edges of more than two faces, neighbouring faces of opposite orientation, vertices where
+            surfaces only touch.
+    """
+    count = len(vertices)
+    outside = ((faces < 0) | (faces >= count)).any(axis=1)
+    _refuse("faces", outside, f"name vertices outside [0, {count})", "correct the indices")
+    _refuse("vertices", ~np.isfinite(vertices).all(axis=1), "are not finite", "correct or remove them")
+    unused = np.bincount(faces.ravel(), minlength=count) == 0
+    _refuse("vertices", unused, "belong to no face", "remove them and renumber the faces")
+    a, b, c = faces.T
+    _refuse("faces", (a == b) | (b == c) | (c == a), "name one vertex twice", "remove them")
+    _refuse("faces", _later_copies(np.sort(faces, axis=1)), "repeat the vertices of another face", "remove them")
+    corner = vertices[faces]
+    sides = corner - np.roll(corner, 1, axis=1)
+    area = np.linalg.norm(np.cross(sides[:, 1], sides[:, 2]), axis=1)
+    longest = np.max(np.sum(sides**2, axis=2), axis=1)
+    _refuse("faces", area <= _FLAT * longest, "have no area", "remove them, or move their vertices apart")
+
+    directed = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    face_of = np.repeat(np.arange(len(faces)), 3)
+    _, edge, uses = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True, return_counts=True)
+    crowded = np.isin(np.arange(len(faces)), face_of[uses[edge] > 2])
+    _refuse("faces", crowded, "share an edge with more than one other", "remove all but two faces at each edge")
+    turned = np.zeros(len(faces), bool)
+    turned[face_of[_later_copies(directed)]] = True
+    _refuse("faces", turned, "are oriented against a neighbour", "reverse the order of their vertices")
+    _refuse("vertices", _fans(faces, directed, count) > 1, "join surfaces that only touch there", "duplicate them")
+
+
+def _fans(faces: np.ndarray, directed: np.ndarray, count: int) -> np.ndarray:
+    """In how many fans, connected across edges, the faces around each vertex lie.
+
+    Corner k of face f is node 3f + k; the corners of one vertex in two faces are joined if these share an edge at it.
+    """
+    start = 3 * np.arange(len(faces))[:, None] + np.arange(3)
+    end = np.roll(start, -1, axis=1).ravel()
+    start = start.ravel()
+    there = {(int(i), int(j)): side for side, (i, j) in enumerate(directed)}
+    pairs = [(side, there[j, i]) for (i, j), side in there.items() if i < j and (j, i) in there]
+    one, other = np.array(pairs, int).reshape(-1, 2).T
+    links = np.concatenate([np.stack([start[one], end[other]]), np.stack([end[one], start[other]])], axis=1)
+    graph = sp.coo_array((np.ones(links.shape[1]), tuple(links)), shape=(faces.size, faces.size))
+    label = connected_components(graph, directed=False)[1]
+    fans = np.unique(np.stack([faces.ravel(), label], axis=1), axis=0)
+    return np.bincount(fans[:, 0], minlength=count)
+
+
+def _later_copies(rows: np.ndarray) -> np.ndarray:
+    """Mask of the rows that an earlier row equals."""
+    mask = np.ones(len(rows), bool)
+    mask[np.unique(rows, axis=0, return_index=True)[1]] = False
+    return mask
+
+
+def _refuse(kind: str, offending: np.ndarray, problem: str, remedy: str) -> None:
+    found = np.flatnonzero(offending)
+    if len(found):
+        named = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+        raise InputError(f"{kind}: {len(found)} of {len(offending)} {problem} ({named}); {remedy}.")

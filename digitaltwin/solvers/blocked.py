@@ -1,0 +1,107 @@
+"""Sparse matrices as dense blocks: what a mesh operator looks like to a device that is good at small matrix products.
+
+An operator on a mesh (a Laplacian, a gradient, a divergence) has few entries a row. Gathering them one by one costs a
+CPU ten times what the products cost; but the rows of a patch of forty neighbouring vertices together read hardly more
+columns than there are rows in three such patches. So the rows are cut into patches, and each keeps the columns it reads
+as one dense block: a batched matrix product with static shapes, and a batch of right-hand sides makes its matrices
+wider at no further gathering.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax.lax import Precision
+from jaxtyping import Array, Float, Int
+
+PATCH = 40
+"""Rows or vertices a patch: larger ones multiply more zeros, smaller ones read more columns twice."""
+
+
+class BlockedMatrix(NamedTuple):
+    """A sparse matrix [n m] as dense blocks; letters: p patches, r rows a patch, c columns a patch."""
+
+    blocks: Float[Array, "p r c"]
+    """The entries of each patch's rows at its columns; zero where a patch is padded."""
+    columns: Int[Array, "p c"]
+    """The columns that each patch reads; column 0 where padded."""
+    places: Int[Array, " n"]
+    """Where each row of the matrix stands among the ``p r`` rows of the blocks."""
+
+    def apply(self, values: Float[Array, "m d"]) -> Float[Array, "n d"]:
+        """The product with d columns, at full precision on every device."""
+        products = jnp.einsum("prc,pcd->prd", self.blocks, values[self.columns], precision=Precision.HIGHEST)
+        return products.reshape(-1, values.shape[1])[self.places]
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of :meth:`apply` for each column of the values, zeros included."""
+        return self.blocks.size
+
+
+def block_matrix(matrix: sp.sparray, patches: list[Int[np.ndarray, " r"]], *, dtype: Any = jnp.float32) -> BlockedMatrix:
+    """Cut a sparse matrix into dense blocks, on the host.
+
+    Args:
+        matrix: [n m].
+        patches: Rows of each patch; every row in exactly one.
+        dtype: Floating-point type of the blocks.
+
+    Returns:
+        The same matrix.
+
+    Raises:
+        ValueError: a row is in no patch, or in several.
+
+    Example:
+        >>> import numpy as np, jax.numpy as jnp
+        >>> from scipy.sparse import csr_array
+        >>> matrix = csr_array(np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]]))
+        >>> block_matrix(matrix, [np.array([1]), np.array([0])]).apply(jnp.ones((3, 1))).tolist()
+        [[3.0], [3.0]]
+    """
+    csr = sp.csr_array(matrix)
+    rows = max(map(len, patches))
+    order = np.concatenate(patches)
+    if not np.array_equal(np.sort(order), np.arange(csr.shape[0])):
+        raise ValueError("patches: every row has to be in exactly one of them.")
+    parts = [csr[patch] for patch in patches]
+    read = [np.unique(part.indices) for part in parts]
+    columns = np.zeros((len(patches), max(map(len, read))), np.int32)
+    blocks = np.zeros((len(patches), rows, columns.shape[1]))
+    places = np.empty(csr.shape[0], np.int32)
+    for number, (patch, part, columns_read) in enumerate(zip(patches, parts, read)):
+        columns[number, : len(columns_read)] = columns_read
+        blocks[number, : len(patch), : len(columns_read)] = part[:, columns_read].toarray()
+        places[patch] = number * rows + np.arange(len(patch))
+    return BlockedMatrix(jnp.asarray(blocks, dtype), jnp.asarray(columns), jnp.asarray(places))
+
+
+def patches_of(positions: Float[np.ndarray, "n 3"], *, size: int = PATCH) -> list[Int[np.ndarray, " r"]]:
+    """Cut points into compact patches of nearly equal size, by halving along the longest principal axis.
+
+    Args:
+        positions: Points.
+        size: No patch is larger.
+
+    Returns:
+        Indices of each patch's points.
+    """
+    patches = [np.arange(len(positions))]
+    while len(patches[0]) > size:  # halves differ by one at most, so the first is among the largest
+        patches = [half for patch in patches for half in _halves(patch, positions)]
+    return patches
+
+
+def _halves(patch: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    along = principal_coordinates(positions[patch])[:, 0]
+    order = np.argsort(along, kind="stable")
+    middle = (len(patch) + 1) // 2
+    return np.sort(patch[order[:middle]]), np.sort(patch[order[middle:]])
+
+
+def principal_coordinates(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Coordinates of points along their principal axes, longest first, about their centroid."""
+    centred = points - points.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return centred @ axes[:, ::-1]
