@@ -7,5 +7,35 @@ from digitaltwin.deformation.representation import (
     encode,
     make_reference,
 )
+from digitaltwin.deformation.sampling import (
+    GroupComponents,
+    Mixture,
+    PolarConfig,
+    assign_groups,
+    group_components,
+    group_shares,
+    mix,
+    polar_coefficients,
+    polar_mixture,
+    sample_components,
+    single_subject,
+)
 
-__all__ = ["Reference", "decode", "deformation_gradients", "encode", "make_reference"]
+__all__ = [
+    "GroupComponents",
+    "Mixture",
+    "PolarConfig",
+    "Reference",
+    "assign_groups",
+    "decode",
+    "deformation_gradients",
+    "encode",
+    "group_components",
+    "group_shares",
+    "make_reference",
+    "mix",
+    "polar_coefficients",
+    "polar_mixture",
+    "sample_components",
+    "single_subject",
+]

@@ -3,9 +3,9 @@
 R maximises ``tr(R'T)`` over the proper rotations, so it exists for every T: of a reflection it is the rotation that
 leaves S one negative eigenvalue, the smallest in size. As a quaternion, ``tr(R(q)'T) = q'K q`` with a symmetric 4 x 4
 matrix K (Davenport's q-method, Horn 1987), and q is K's leading eigenvector. It is found by squaring: K shifted to be
-positive, squared n times, is dominated by q q'. That is a few hundred multiplications without a branch, the same for every
-matrix, where LAPACK would be called once a vertex. Two Newton steps then polish q to rounding. All of it is written in
-scalars, so that under ``vmap`` every entry is one long array: a tenth of the time of batched 4 x 4 products.
+positive, squared n times, is dominated by q q'. That is a few hundred multiplications without a branch, the same for
+every matrix, where LAPACK would be called once a vertex. Two Newton steps then polish q to rounding. All of it is
+written in scalars, so that under ``vmap`` every entry is one long array: a tenth of the time of batched 4 x 4 products.
 
 With singular values s1 >= s2 >= |s3|, the last with the sign of det T, q is determined where ``s2 + s3 > 0``, and
 
@@ -76,7 +76,7 @@ def _rotation_towards(quaternion: Array, matrix: Array, change: Array) -> Array:
     s = _transposed_product(rotation, matrix)
     c = _transposed_product(rotation, change)
     x, y, z = c[2][1] - c[1][2], c[0][2] - c[2][0], c[1][0] - c[0][1]
-    # T is a ratio of lengths, so one is its natural size and a rounding unit of it the least that can be told from zero.
+    # T is a ratio of lengths: one is its natural size, and a rounding unit of that the least to be told from zero.
     floor = jnp.finfo(matrix.dtype).eps * (1 + jnp.abs(s[0][0] + s[1][1] + s[2][2]))
     a, b, d = s[1][1] + s[2][2] + floor, s[0][0] + s[2][2] + floor, s[0][0] + s[1][1] + floor
     f, g, h = -(s[1][2] + s[2][1]) / 2, -(s[0][2] + s[2][0]) / 2, -(s[0][1] + s[1][0]) / 2

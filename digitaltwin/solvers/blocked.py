@@ -39,7 +39,9 @@ class BlockedMatrix(NamedTuple):
         return self.blocks.size
 
 
-def block_matrix(matrix: sp.sparray, patches: list[Int[np.ndarray, " r"]], *, dtype: Any = jnp.float32) -> BlockedMatrix:
+def block_matrix(
+    matrix: sp.sparray, patches: list[Int[np.ndarray, " r"]], *, dtype: Any = jnp.float32
+) -> BlockedMatrix:
     """Cut a sparse matrix into dense blocks, on the host.
 
     Args:

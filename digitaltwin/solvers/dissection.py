@@ -1,14 +1,14 @@
 """A sparse symmetric system, factored once and solved for many right-hand sides: dense, or by nested dissection.
 
-Nested dissection (George 1973) cuts the unknowns into many small *leaves* that a few *separator* unknowns keep apart, so
-that no leaf's equations name another leaf's unknowns. Each group of blocks that are independent of one another is
+Nested dissection (George 1973) cuts the unknowns into many small *leaves* that a few *separator* unknowns keep apart,
+so that no leaf's equations name another leaf's unknowns. Each group of blocks that are independent of one another is
 eliminated at once. With B a block and N its neighbours among what remains,
 
     x_B = A_BB^-1 (b_B - A_BN x_N)          S_NN = A_NN - A_NB A_BB^-1 A_BN          (the Schur complement)
 
 the solve runs down the levels, ``b_N -= G' b_B`` with ``G = A_BB^-1 A_BN``, through a dense system for the last
-separators, and back up, ``x_B = A_BB^-1 b_B - G x_N``. All blocks of a level have one padded size: batched matrix products
-with static shapes, which ``jit``, ``vmap`` and reverse mode take as they are. For a mesh of 2,700 vertices that is a
+separators, and back up, ``x_B = A_BB^-1 b_B - G x_N``. All blocks of a level have one padded size: batched matrix
+products with static shapes, which ``jit``, ``vmap`` and reverse mode take as they are. For a mesh of 2,700 vertices that is a
 fifteenth of the dense product's work; blocks are inverted in float64 on the host.
 """
 
@@ -42,8 +42,11 @@ class DenseFactor(NamedTuple):
 
 
 class Level(NamedTuple):
-    """Blocks that are eliminated together; letters: p blocks, s unknowns a block, m neighbours a block, l unknowns
-    before the elimination, n after it, t blocks that have a neighbour in common."""  # noqa: D205
+    """Blocks that are eliminated together.
+
+    Letters: p blocks, s unknowns a block, m neighbours a block, l unknowns before the elimination, n after it, t blocks
+    that have a neighbour in common.
+    """
 
     inverse: Float[Array, "p s s"]
     """``A_BB^-1``, zero where a block is padded."""
@@ -197,9 +200,7 @@ def _elimination_groups(matrix: sp.csr_array, positions: np.ndarray, leaf: int) 
     return [parts, *(group for group in separators[::-1] if group)]
 
 
-def _cut(
-    matrix: sp.csr_array, positions: np.ndarray, part: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cut(matrix: sp.csr_array, positions: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The fewest unknowns whose removal parts the two halves of a part, and what is left of the halves.
 
     The part is halved across each of its two longest principal axes; the entries between the halves are the edges of a

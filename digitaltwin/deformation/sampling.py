@@ -1,0 +1,251 @@
+"""New heads from few: polar mixing of deformation features (the paper's section 3.2 and supplement), and its ablations.
+
+Letters: n subjects, m subjects of a mixture, g groups (gender and ethnicity), b heads, c components, v vertices.
+
+    f = o + sum_k a_k (f_k - o)                           k runs over m random subjects of one group
+    a = r (cos t_1, sin t_1 cos t_2, ..., sin t_1 ... sin t_(m-1)),   r ~ U[0.6, 1.3],   t ~ U[0, pi/2]
+
+The coefficients are polar coordinates in the positive orthant: ``|a| = r``, so a mixture neither shrinks to the mean,
+as averages do, nor leaves the range of the subjects far. The origin o is that of the features, the reference's mesh
+(the mean of all subjects), as in the paper, or the mean of the group. As ``sum a`` is about 1.55, mixing about the mean
+of all exaggerates what sets a group apart by that factor; mixing about the group's own mean leaves its mean in place.
+
+Everything is for one head, its key first; ``vmap`` over keys makes many.
+"""
+
+from dataclasses import dataclass
+from math import pi
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
+from jaxtyping import Array, Float, Int, Key
+
+ETHNICITY_SHARES = {"asian": 0.65, "caucasian": 0.30, "african": 0.05}
+"""Shares of the paper's 10,000 heads; each in equal parts women and men."""
+
+
+@dataclass(frozen=True)
+class PolarConfig:
+    """The paper's constants of polar sampling."""
+
+    subjects: int = 5
+    """m: subjects a mixture."""
+    radius: tuple[float, float] = (0.6, 1.3)
+    """Range of r, uniform."""
+    angle_rad: tuple[float, float] = (0.0, pi / 2)
+    """Range of each t, uniform."""
+
+
+class Mixture(NamedTuple):
+    """A weighted choice of subjects."""
+
+    subjects: Int[Array, " m"]
+    """Which of the n."""
+    coefficients: Float[Array, " m"]
+    """a."""
+
+
+def polar_coefficients(key: Key[Array, ""], *, config: PolarConfig = PolarConfig()) -> Float[Array, " m"]:
+    """Random coefficients with ``|a| = r``, all of them ``>= 0``.
+
+    Args:
+        key: Random key.
+        config: Ranges of r and t, and m.
+
+    Returns:
+        a.
+
+    Example:
+        >>> import jax
+        >>> a = polar_coefficients(jax.random.key(0))
+        >>> a.shape, bool((a >= 0).all()), bool(0.6 <= (a**2).sum() ** 0.5 <= 1.3)
+        ((5,), True, True)
+    """
+    of_radius, of_angles = jax.random.split(key)
+    radius = jax.random.uniform(of_radius, (), minval=config.radius[0], maxval=config.radius[1])
+    low, high = config.angle_rad
+    angles = jax.random.uniform(of_angles, (config.subjects - 1,), minval=low, maxval=high)
+    sines = jnp.cumprod(jnp.concatenate([jnp.ones(1), jnp.sin(angles)]))
+    return radius * sines * jnp.concatenate([jnp.cos(angles), jnp.ones(1)])
+
+
+def choose_subjects(
+    key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"], *, count: int
+) -> Int[Array, " m"]:
+    """Different subjects of one group, all choices equally likely.
+
+    Args:
+        key: Random key.
+        group: The group.
+        groups: Of each subject; negative for those that must not be chosen.
+        count: m; where the group has fewer members, subjects of other groups fill it up, which the caller has to rule
+            out (:func:`smallest_group`).
+
+    Returns:
+        Indices of the subjects.
+    """
+    # The m largest of random numbers are a random choice without replacement.
+    order = jnp.where(groups == group, jax.random.uniform(key, groups.shape), -1.0)
+    return jax.lax.top_k(order, count)[1]
+
+
+def smallest_group(groups: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " b"]) -> int:
+    """Members of the smallest group among those wanted: the most subjects that a mixture can have."""
+    return min(int(np.sum(groups == group)) for group in np.unique(wanted))
+
+
+def polar_mixture(
+    key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"], *, config: PolarConfig = PolarConfig()
+) -> Mixture:
+    """A random polar mixture of subjects of one group.
+
+    Args:
+        key: Random key.
+        group: The group.
+        groups: Of each subject; negative for those that must not be chosen (the test subjects). The group needs at
+            least ``config.subjects`` members.
+        config: Ranges.
+
+    Returns:
+        Subjects and coefficients.
+    """
+    of_subjects, of_coefficients = jax.random.split(key)
+    subjects = choose_subjects(of_subjects, group, groups, count=config.subjects)
+    return Mixture(subjects, polar_coefficients(of_coefficients, config=config))
+
+
+def single_subject(key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"]) -> Mixture:
+    """No augmentation: one random subject of a group, unchanged.
+
+    Args:
+        key: Random key.
+        group: The group.
+        groups: Of each subject; negative for those that must not be chosen.
+
+    Returns:
+        A mixture of one, with coefficient one.
+    """
+    return Mixture(choose_subjects(key, group, groups, count=1), jnp.ones(1))
+
+
+def mix(
+    mixture: Mixture, features: Float[Array, "n v 9"], *, origin: Float[Array, "v 9"] | None = None
+) -> Float[Array, "v 9"]:
+    """``o + sum_k a_k (f_k - o)``.
+
+    Args:
+        mixture: Subjects and coefficients.
+        features: Of all subjects, against one reference.
+        origin: o; by default the reference itself, whose feature is zero.
+
+    Returns:
+        The feature of the new head; :func:`digitaltwin.deformation.decode` makes its mesh.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> halves = Mixture(jnp.array([0, 2]), jnp.array([0.5, 0.5]))
+        >>> mix(halves, jnp.arange(3.0)[:, None, None] * jnp.ones((3, 1, 9)))[0, 0].tolist()
+        1.0
+    """
+    # One scaled row at a time: XLA reads them in one pass, where gathering them first would write and read them again.
+    chosen = [mixture.coefficients[k] * features[mixture.subjects[k]] for k in range(len(mixture.subjects))]
+    rest = 0.0 if origin is None else (1 - jnp.sum(mixture.coefficients)) * origin
+    return sum(chosen, rest)
+
+
+class GroupComponents(NamedTuple):
+    """Principal components of the shapes of each group: the paper's categorised PCA, an ablation."""
+
+    mean: Float[Array, "g v 3"]
+    modes: Float[Array, "g c v 3"]
+    """Orthonormal over all 3v coordinates; zero where a group has fewer."""
+    deviation: Float[Array, "g c"]
+    """Standard deviation of each component in the group [mm]."""
+
+
+def group_components(
+    shapes: Float[np.ndarray, "n v 3"], groups: Int[np.ndarray, " n"], *, count: int, components: int = 50
+) -> GroupComponents:
+    """Principal components of each group's shapes, on the host in float64.
+
+    Args:
+        shapes: Of all subjects [mm].
+        groups: Of each subject; negative for those to leave out.
+        count: g.
+        components: c at most; a group of k members has k - 1.
+
+    Returns:
+        Means, components, deviations.
+    """
+    size = shapes[0].size
+    mean, modes, deviation = np.zeros((count, size)), np.zeros((count, components, size)), np.zeros((count, components))
+    for group in range(count):
+        members = np.asarray(shapes, np.float64)[groups == group].reshape(-1, size)
+        mean[group] = members.mean(axis=0)
+        _, singular, vt = np.linalg.svd(members - mean[group], full_matrices=False)
+        kept = min(components, len(members) - 1)
+        modes[group, :kept] = vt[:kept]
+        deviation[group, :kept] = singular[:kept] / np.sqrt(max(1, len(members) - 1))
+    arrays = (mean.reshape(count, -1, 3), modes.reshape(count, components, -1, 3), deviation)
+    return GroupComponents(*(jnp.asarray(array, jnp.float32) for array in arrays))
+
+
+def sample_components(key: Key[Array, ""], group: Int[Array, ""], components: GroupComponents) -> Float[Array, "v 3"]:
+    """A random head of a group by categorised PCA: ``mean + sum_j z_j sigma_j mode_j``, z standard normal.
+
+    Args:
+        key: Random key.
+        group: The group.
+        components: Of all groups.
+
+    Returns:
+        Positions [mm].
+    """
+    deviation = components.deviation[group]
+    z = jax.random.normal(key, deviation.shape)
+    moved = jnp.einsum("c,cvx->vx", z * deviation, components.modes[group], precision=Precision.HIGHEST)
+    return components.mean[group] + moved
+
+
+def group_shares(group_names: tuple[str, ...]) -> Float[np.ndarray, " g"]:
+    """The paper's share of each group: ethnicities 0.65, 0.30, 0.05, genders one half each.
+
+    Args:
+        group_names: As in ``HeadModel.group_names``: "female-asian".
+
+    Returns:
+        Shares; they sum to one.
+
+    Example:
+        >>> group_shares(("female-asian", "male-african")).tolist()
+        [0.325, 0.025]
+    """
+    return np.array([ETHNICITY_SHARES[name.split("-")[1]] / 2 for name in group_names])
+
+
+def assign_groups(key: Key[Array, ""], shares: Float[np.ndarray, " g"], *, count: int) -> Int[Array, " b"]:
+    """A group for each of many heads, in random order and in exact proportion.
+
+    Where a share of the count is no whole number, the largest remainders are rounded up (Hamilton's method).
+
+    Args:
+        key: Random key of the order.
+        shares: Of each group; they sum to one.
+        count: b.
+
+    Returns:
+        Indices of groups.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> np.bincount(assign_groups(jax.random.key(0), np.array([0.65, 0.30, 0.05]), count=20)).tolist()
+        [13, 6, 1]
+    """
+    exact = np.asarray(shares, np.float64) * count
+    whole = np.floor(exact + 1e-9).astype(int)
+    largest = np.argsort(whole - exact, kind="stable")[: count - whole.sum()]
+    whole[largest] += 1
+    return jax.random.permutation(key, jnp.asarray(np.repeat(np.arange(len(whole)), whole), jnp.int32))
