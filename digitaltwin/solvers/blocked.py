@@ -40,7 +40,7 @@ class BlockedMatrix(NamedTuple):
 
 
 def block_matrix(
-    matrix: sp.sparray, patches: list[Int[np.ndarray, " r"]], *, dtype: Any = jnp.float32
+    matrix: sp.sparray, patches: list[Int[np.ndarray, " _"]], *, dtype: Any = jnp.float32
 ) -> BlockedMatrix:
     """Cut a sparse matrix into dense blocks, on the host.
 
@@ -79,7 +79,7 @@ def block_matrix(
     return BlockedMatrix(jnp.asarray(blocks, dtype), jnp.asarray(columns), jnp.asarray(places))
 
 
-def patches_of(positions: Float[np.ndarray, "n 3"], *, size: int = PATCH) -> list[Int[np.ndarray, " r"]]:
+def patches_of(positions: Float[np.ndarray, "n 3"], *, size: int = PATCH) -> list[Int[np.ndarray, " _"]]:
     """Cut points into compact patches of nearly equal size, by halving along the longest principal axis.
 
     Args:
