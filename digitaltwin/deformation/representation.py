@@ -47,7 +47,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from digitaltwin.geometry.laplacian import cotangent_stiffness
 from digitaltwin.geometry.normals import face_normals
 from digitaltwin.geometry.polar import polar_quaternion, stretch
-from digitaltwin.geometry.rotations import quaternion_from_rotation_vector, rotation_vector_from_quaternion
+from digitaltwin.geometry.rotations import rotation_vector_from_quaternion
 from digitaltwin.geometry.surface import check_surface
 from digitaltwin.solvers.blocked import BlockedMatrix, block_matrix, patches_of
 from digitaltwin.solvers.dissection import Factor, factor_dense, factor_dissected
@@ -60,6 +60,7 @@ NORMAL_WEIGHT = 0.1
 _DENSE_UP_TO = 6000  # vertices; on accelerators, whose memory the inverse's square has to fit
 _REFINEMENTS = 2
 _SMALL_ANGLE = 1e-3  # rad; below it the axis of a rotation is rounding
+_SERIES_BELOW = 1e-6  # rad^2; there two terms are exact to double precision
 
 
 class Tree(NamedTuple):
@@ -181,7 +182,7 @@ def make_reference(
         normal_gradient=jnp.asarray(normal_gradient, dtype),
         normals=jnp.asarray(normals, dtype),
         areas=jnp.asarray(areas, dtype),
-        divergence=block_matrix(divergence, patches, dtype=dtype),
+        divergence=block_matrix(divergence, patches, run=3, dtype=dtype),
         factor=factor(stiffness),
         anchors=jnp.asarray(anchors, jnp.int32),
         component=jnp.asarray(component, jnp.int32),
@@ -255,14 +256,21 @@ def deformation_gradients(feature: Float[Array, "v 9"]) -> Float[Array, "v 3 3"]
 def _gradient_change(feature: Float[Array, " 9"]) -> Float[Array, "3 3"]:
     """``T - I = (R - I) + R (S - I)`` of one vertex, without the cancellation of subtracting I in the end.
 
-    In scalars, so that under ``vmap`` every entry is one long array: a tenth of the time of batched 3 x 3 products.
+    R by Rodrigues' formula, in scalars, so that under ``vmap`` every entry is one long array: a tenth of the time of
+    batched 3 x 3 products.
     """
-    xx, yy, zz, xy, xz, yz = feature[3:]
-    w, a, b, c = quaternion_from_rotation_vector(feature[:3])
+    x, y, z, xx, yy, zz, xy, xz, yz = feature
+    squared = x * x + y * y + z * z
+    small = squared < _SERIES_BELOW
+    angle = jnp.sqrt(jnp.where(small, 1.0, squared))  # the branch not taken stays finite: its gradient is times zero
+    sine = jnp.where(small, 1.0 - squared / 6.0, jnp.sin(angle) / angle)
+    half = jnp.sin(angle / 2)
+    versine = jnp.where(small, 0.5 - squared / 24.0, 2.0 * half * half / (angle * angle))  # (1 - cos angle) / angle^2
+    a, b, c = versine * x, versine * y, versine * z
     turn = [
-        [-2 * (b * b + c * c), 2 * (a * b - w * c), 2 * (a * c + w * b)],
-        [2 * (a * b + w * c), -2 * (a * a + c * c), 2 * (b * c - w * a)],
-        [2 * (a * c - w * b), 2 * (b * c + w * a), -2 * (a * a + b * b)],
+        [-b * y - c * z, a * y - sine * z, a * z + sine * y],
+        [a * y + sine * z, -a * x - c * z, b * z - sine * x],
+        [a * z - sine * y, b * z + sine * x, -a * x - b * y],
     ]  # R - I
     s = [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
     entries = [
@@ -370,7 +378,7 @@ def _breadth_first_trees(graph: sp.csr_array, count: int) -> tuple[np.ndarray, n
     depth, parent = np.zeros(count, int), np.zeros(count, int)
     roots = []
     for number in range(components):
-        end = np.flatnonzero(component == number)[0]
+        end = int(np.flatnonzero(component == number)[0])
         for _ in range(2):  # the far end of the far end: the ends of a longest path, nearly
             path = _path_to_farthest(graph, end)
             end = path[0]

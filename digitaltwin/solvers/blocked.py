@@ -15,23 +15,27 @@ import scipy.sparse as sp
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-PATCH = 40
+PATCH = 48
 """Rows or vertices a patch: larger ones multiply more zeros, smaller ones read more columns twice."""
 
 
 class BlockedMatrix(NamedTuple):
-    """A sparse matrix [n m] as dense blocks; letters: p patches, r rows a patch, c columns a patch."""
+    """A sparse matrix [n m] as dense blocks; letters: p patches, r rows a patch, c columns a patch, g runs of columns."""
 
     blocks: Float[Array, "p r c"]
     """The entries of each patch's rows at its columns; zero where a patch is padded."""
-    columns: Int[Array, "p c"]
-    """The columns that each patch reads; column 0 where padded."""
+    runs: Int[Array, "p g"]
+    """What each patch reads, as runs of ``c / g`` neighbouring columns (the three of a vertex, say): run k is columns
+    ``k c / g`` and on; 0 where padded."""
     places: Int[Array, " n"]
     """Where each row of the matrix stands among the ``p r`` rows of the blocks."""
 
     def apply(self, values: Float[Array, "m d"]) -> Float[Array, "n d"]:
         """The product with d columns, at full precision on every device."""
-        products = jnp.einsum("prc,pcd->prd", self.blocks, values[self.columns], precision=Precision.HIGHEST)
+        patches, _, read = self.blocks.shape
+        run = read // self.runs.shape[1]
+        gathered = values.reshape(-1, run * values.shape[1])[self.runs].reshape(patches, read, values.shape[1])
+        products = jnp.einsum("prc,pcd->prd", self.blocks, gathered, precision=Precision.HIGHEST)
         return products.reshape(-1, values.shape[1])[self.places]
 
     def multiply_adds(self) -> int:
@@ -40,13 +44,14 @@ class BlockedMatrix(NamedTuple):
 
 
 def block_matrix(
-    matrix: sp.sparray, patches: list[Int[np.ndarray, " _"]], *, dtype: Any = jnp.float32
+    matrix: sp.sparray, patches: list[Int[np.ndarray, " _"]], *, run: int = 1, dtype: Any = jnp.float32
 ) -> BlockedMatrix:
     """Cut a sparse matrix into dense blocks, on the host.
 
     Args:
         matrix: [n m].
         patches: Rows of each patch; every row in exactly one.
+        run: Length of the runs in which columns are read; m is a multiple of it.
         dtype: Floating-point type of the blocks.
 
     Returns:
@@ -63,20 +68,20 @@ def block_matrix(
         [[3.0], [3.0]]
     """
     csr = sp.csr_array(matrix)
-    rows = max(map(len, patches))
-    order = np.concatenate(patches)
-    if not np.array_equal(np.sort(order), np.arange(csr.shape[0])):
+    if not np.array_equal(np.sort(np.concatenate(patches)), np.arange(csr.shape[0])):
         raise ValueError("patches: every row has to be in exactly one of them.")
     parts = [csr[patch] for patch in patches]
-    read = [np.unique(part.indices) for part in parts]
-    columns = np.zeros((len(patches), max(map(len, read))), np.int32)
-    blocks = np.zeros((len(patches), rows, columns.shape[1]))
+    read = [np.unique(part.indices // run) for part in parts]
+    rows, most = max(map(len, patches)), max(1, max(map(len, read)))
+    runs = np.zeros((len(patches), most), np.int32)
+    blocks = np.zeros((len(patches), rows, most * run))
     places = np.empty(csr.shape[0], np.int32)
-    for number, (patch, part, columns_read) in enumerate(zip(patches, parts, read)):
-        columns[number, : len(columns_read)] = columns_read
-        blocks[number, : len(patch), : len(columns_read)] = part[:, columns_read].toarray()
+    for number, (patch, part, runs_read) in enumerate(zip(patches, parts, read)):
+        columns = (run * runs_read[:, None] + np.arange(run)).ravel()
+        runs[number, : len(runs_read)] = runs_read
+        blocks[number, : len(patch), : len(columns)] = part[:, columns].toarray()
         places[patch] = number * rows + np.arange(len(patch))
-    return BlockedMatrix(jnp.asarray(blocks, dtype), jnp.asarray(columns), jnp.asarray(places))
+    return BlockedMatrix(jnp.asarray(blocks, dtype), jnp.asarray(runs), jnp.asarray(places))
 
 
 def patches_of(positions: Float[np.ndarray, "n 3"], *, size: int = PATCH) -> list[Int[np.ndarray, " _"]]:

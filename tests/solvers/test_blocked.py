@@ -6,11 +6,11 @@ import scipy.sparse as sp
 from digitaltwin.solvers.blocked import block_matrix, patches_of
 
 
-@pytest.mark.parametrize(("rows", "columns", "patch"), [(50, 50, 7), (30, 90, 30), (12, 5, 1)])
-def test_the_product_is_the_sparse_matrix_own(rows, columns, patch):
+@pytest.mark.parametrize(("rows", "columns", "patch", "run"), [(50, 50, 7, 1), (30, 90, 30, 3), (12, 6, 1, 2)])
+def test_the_product_is_the_sparse_matrix_own(rows, columns, patch, run):
     rng = np.random.default_rng(rows)
     matrix = sp.random_array((rows, columns), density=0.1, rng=rng)
-    blocked = block_matrix(matrix, np.array_split(rng.permutation(rows), -(-rows // patch)))
+    blocked = block_matrix(matrix, np.array_split(rng.permutation(rows), -(-rows // patch)), run=run)
     values = rng.normal(size=(columns, 4))
     np.testing.assert_allclose(blocked.apply(jnp.asarray(values, jnp.float32)), matrix @ values, atol=1e-5)
 
