@@ -79,22 +79,17 @@ def choose_subjects(
 
     Args:
         key: Random key.
-        group: The group.
+        group: The group, which has at least one member.
         groups: Of each subject; negative for those that must not be chosen.
-        count: m; where the group has fewer members, subjects of other groups fill it up, which the caller has to rule
-            out (:func:`smallest_group`).
+        count: m. A group of fewer members gives them all, and the first again and again: groups never mix.
 
     Returns:
         Indices of the subjects.
     """
     # The m largest of random numbers are a random choice without replacement.
     order = jnp.where(groups == group, jax.random.uniform(key, groups.shape), -1.0)
-    return jax.lax.top_k(order, count)[1]
-
-
-def smallest_group(groups: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " b"]) -> int:
-    """Members of the smallest group among those wanted: the most subjects that a mixture can have."""
-    return min(int(np.sum(groups == group)) for group in np.unique(wanted))
+    largest, subjects = jax.lax.top_k(order, count)
+    return jnp.where(largest >= 0, subjects, subjects[0])
 
 
 def polar_mixture(
@@ -105,8 +100,7 @@ def polar_mixture(
     Args:
         key: Random key.
         group: The group.
-        groups: Of each subject; negative for those that must not be chosen (the test subjects). The group needs at
-            least ``config.subjects`` members.
+        groups: Of each subject; negative for those that must not be chosen (the test subjects).
         config: Ranges.
 
     Returns:
@@ -150,10 +144,16 @@ def mix(
         >>> mix(halves, jnp.arange(3.0)[:, None, None] * jnp.ones((3, 1, 9)))[0, 0].tolist()
         1.0
     """
-    # One scaled row at a time: XLA reads them in one pass, where gathering them first would write and read them again.
-    chosen = [mixture.coefficients[k] * features[mixture.subjects[k]] for k in range(len(mixture.subjects))]
-    rest = 0.0 if origin is None else (1 - jnp.sum(mixture.coefficients)) * origin
-    return sum(chosen, rest)
+
+    def add(total: Array, member: Mixture) -> tuple[Array, None]:
+        return total + member.coefficients * features[member.subjects], None
+
+    # A loop, so that no copy of the m features is made, and so that XLA does not fuse the sum into what comes next: the
+    # nine channels of a decoder would each compute it anew.
+    first = jnp.zeros(features.shape[1:], features.dtype)
+    if origin is not None:
+        first = (1 - jnp.sum(mixture.coefficients)) * origin
+    return jax.lax.scan(add, first, mixture)[0]
 
 
 class GroupComponents(NamedTuple):

@@ -22,13 +22,17 @@ _METADATA = "metadata.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip file can name
 
 
-def save_arrays(path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> None:
-    """Write named arrays and their description as a compressed ``.npz``, atomically.
+def save_arrays(
+    path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any], *, compress: bool = True
+) -> None:
+    """Write named arrays and their description as an ``.npz``, atomically.
 
     Args:
         path: file to write.
         arrays: any shapes and dtypes but ``object``.
         metadata: what JSON can hold: names, units, provenance.
+        compress: as much as can be; without, gigabytes of measured numbers, which hardly shrink, are written as fast as
+            the disk takes them.
 
     Raises:
         InputError: the file cannot be written.
@@ -51,7 +55,7 @@ def save_arrays(path: FilePath, arrays: Mapping[str, ArrayLike], metadata: Mappi
         for name, data in entries.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.create_system = 3  # Unix, wherever it is written
-            archive.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=9)
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED, compresslevel=9)
     write_bytes(path, file.getvalue())
 
 

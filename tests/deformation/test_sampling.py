@@ -77,7 +77,13 @@ def test_excluded_subjects_are_never_chosen():
     np.testing.assert_array_equal(singles.coefficients, 1.0)
 
 
-def test_a_mixture_needs_enough_members():
+def test_a_group_too_small_repeats_a_member_and_stays_unmixed():
+    mixture = polar_mixture(KEYS[0], jnp.asarray(0), GROUPS, config=PolarConfig(subjects=9))
+    assert sorted(set(np.asarray(mixture.subjects).tolist())) == [0, 1, 2, 3, 4]
+    assert 0.6 <= np.linalg.norm(mixture.coefficients) <= 1.3
+
+
+def test_a_mixture_of_more_subjects_than_there_are_is_refused():
     with pytest.raises(ValueError, match="482"):
         polar_mixture(KEYS[0], jnp.asarray(0), GROUPS, config=PolarConfig(subjects=483))
 
