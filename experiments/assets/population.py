@@ -95,14 +95,21 @@ def group_weights(names: list[str], group: str, age: float = MEAN_AGE) -> np.nda
     return np.array([weights.get(name, 0.0) for name in names])
 
 
-def sample_weights(rng: np.random.Generator, names: list[str], controls: list[Slider], group: str) -> np.ndarray:
-    """Target weights [targets] of a random adult of a group."""
+def slider_of_age(years: float) -> float:
+    """Age slider of a number of years; whoever is younger than 25 has the shape of 25."""
+    return float(np.clip((years - 25) / 65, 0, 1))
+
+
+def sample_weights(
+    rng: np.random.Generator, names: list[str], controls: list[Slider], group: str, *, age: float | None = None
+) -> np.ndarray:
+    """Target weights [targets] of a random adult of a group; of random age, or of the given age slider."""
     gender, ethnicity = group.split("-")
     centre = float(gender == "male")
     male = np.clip(centre + (1 - 2 * centre) * abs(rng.normal(0, 0.1)), 0, 1)
     admixture = 0.8 * rng.beta(1, 4)
     mix = (1 - admixture) * np.array([e == ethnicity for e in ETHNICITIES]) + admixture * rng.dirichlet([1, 1, 1])
-    age = 0.85 * rng.beta(1.1, 2.0)
+    age = 0.85 * rng.beta(1.1, 2.0) if age is None else age
     build = np.clip(rng.normal(0, [0.35, 0.40]), -1, 1)
     weights = macro_weights(male, mix, age, build[0], build[1])
     for control in controls:

