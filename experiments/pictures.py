@@ -5,36 +5,24 @@ python -m experiments.pictures --out=docs/images
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw
 
 from digitaltwin import create_avatar
-from digitaltwin.geometry.rotations import matrix_from_rotation_vector
-from digitaltwin.head import (
-    HeadModel,
-    anchor_points,
-    express,
-    landmark_points,
-    load_head,
-    neutral_shape,
-    parts_vertices,
-)
+from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.files import make_folder
 from digitaltwin.io.images import write_image
-from digitaltwin.render import head_surfaces, portrait_lighting, project, render_mesh
-from digitaltwin.texture import eye_texture, load_skin, skin_paths
+from digitaltwin.texture import load_skin, skin_paths
 from experiments import command
+from experiments.studio import Studio, grid
 
 _OUT = flags.DEFINE_string("out", "docs/images", "folder for the pictures")
 _QUICK = flags.DEFINE_boolean("quick", False, "only the picture of the landmarks")
 
-DISTANCE_MM = 900.0
-BACKGROUND = 0.86
 GROUP_COLOURS = (
     (CONTOUR, (220, 30, 30)),
     (BROWS, (0, 120, 0)),
@@ -52,40 +40,6 @@ EXPRESSIONS = (
     {"eyeLookInLeft": 0.8, "eyeLookOutRight": 0.8},
     {"jawOpen": 0.5, "tongueOut": 1.0},
 )
-
-
-class Studio:
-    """A camera at a fixed distance in front of a head of the model."""
-
-    def __init__(self, head: HeadModel, skin: np.ndarray, *, yaw: float, width_mm: float, size: int):
-        self.head, self.size = head, size
-        self.rotation = np.asarray(matrix_from_rotation_vector(jnp.array([0.0, yaw, 0.0])))
-        self.focal_px = size * DISTANCE_MM / width_mm
-        self.textures = {"texture": jnp.asarray(skin), "eye_texture": eye_texture(jax.random.key(0))}
-
-    def camera(self, points: jax.Array) -> jax.Array:
-        """Camera frame of head-frame points; the face's middle is looked at."""
-        turned = (np.asarray(points) + [0, 30, 0]) @ self.rotation.T
-        return jnp.asarray(turned * [1, -1, -1] + [0, 0, DISTANCE_MM], jnp.float32)
-
-    def pixels(self, points: jax.Array) -> np.ndarray:
-        """Image positions [k 2]."""
-        return np.asarray(project(self.camera(points), self.focal_px, jnp.full(2, self.size / 2)))[:, :2]
-
-    def shoot(self, neutral: jax.Array, expression: jax.Array) -> np.ndarray:
-        """Picture of a person with an expression."""
-        skin = self.camera(express(self.head, neutral, expression))
-        parts = self.camera(parts_vertices(self.head, neutral, expression))
-        picture = render_mesh(
-            head_surfaces(self.head, skin, parts, **self.textures),
-            self.focal_px,
-            jnp.full(2, self.size / 2),
-            height=self.size,
-            width=self.size,
-            lighting=portrait_lighting(),
-            background=jnp.full(3, BACKGROUND),
-        )
-        return np.asarray(picture.colour)
 
 
 def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
@@ -114,7 +68,7 @@ def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
     for weights in EXPRESSIONS:
         beta = np.array([weights.get(name, 0.0) for name in head.expression_names], np.float32)
         shots.append(studio.shoot(head.mean, jnp.asarray(beta)))
-    return _grid(shots, 4)
+    return grid(shots, 4)
 
 
 def draw_people(head: HeadModel) -> np.ndarray:
@@ -130,12 +84,7 @@ def draw_people(head: HeadModel) -> np.ndarray:
             studio = Studio(head, skin, yaw=0.5, width_mm=330.0, size=320)
             person = neutral_shape(head, jnp.asarray(identity, jnp.float32))
             shots.append(studio.shoot(person, jnp.zeros(len(head.expressions))))
-    return _grid(shots, 6)
-
-
-def _grid(shots: list[np.ndarray], columns: int) -> np.ndarray:
-    rows = [np.concatenate(shots[i : i + columns], axis=1) for i in range(0, len(shots), columns)]
-    return np.concatenate(rows)
+    return grid(shots, 6)
 
 
 def main() -> None:

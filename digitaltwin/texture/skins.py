@@ -6,15 +6,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from PIL import Image
 
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render.colour import lab_from_linear, linear_from_srgb
+from digitaltwin.render.colour import lab_from_linear, linear_from_srgb, srgb_from_linear
 from digitaltwin.texture.completion import face_colour
 from digitaltwin.texture.layout import COARSE
 from digitaltwin.texture.projection import Projection
 from digitaltwin.texture.pyramid import halve
+
+# Absorption in red, green and blue light (about 600, 545 and 460 nm) relative to green. Melanin's falls with the
+# wavelength to the power -3.33 (Jacques 1998, Skin Optics); blood takes green and blue and lets red pass.
+_MELANIN = (0.73, 1.0, 1.76)
+_BLOOD = (0.0, 1.0, 0.8)
 
 
 class Skin(NamedTuple):
@@ -36,6 +41,30 @@ def load_skin(path: Path, *, size: int) -> Skin:
     with Image.open(path) as picture:
         resized = picture.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     return Skin(path.stem, np.asarray(resized, np.float32) / 255)
+
+
+@jax.jit
+def apply_tone(pixels: Float[Array, "h w 3"], tone: Float[Array, " 2"]) -> Float[Array, "h w 3"]:
+    """Give a skin another tone: a little more or less melanin and blood everywhere.
+
+    In linear light ``c' = c exp(lightness m - redness b)``, m and b the absorption of melanin and blood in red, green
+    and blue relative to green, so lightness and redness are natural logarithms of the change in green. Lips, mouth and
+    what else the picture shows change with it.
+
+    Args:
+        pixels: sRGB, of :func:`load_skin`.
+        tone: lightness and redness, some tenths at most; ``Subjects.tone`` holds one for everybody.
+
+    Returns:
+        sRGB; what lies outside [0, 1] is clipped.
+
+    Example:
+        >>> grey = jnp.full((1, 1, 3), 0.5)
+        >>> [round(float(c), 2) for c in apply_tone(grey, jnp.array([0.2, 0.0]))[0, 0]]
+        [0.53, 0.55, 0.59]
+    """
+    absorbed = tone[0] * jnp.array(_MELANIN) - tone[1] * jnp.array(_BLOOD)
+    return srgb_from_linear(linear_from_srgb(pixels) * jnp.exp(absorbed)[None, None])
 
 
 def nearest_skin(projection: Projection) -> Skin:
