@@ -15,6 +15,7 @@ from digitaltwin.deformation.representation import Reference, decode, encode, ma
 from digitaltwin.deformation.sampling import Mixture, PolarConfig, mix, polar_mixture
 from digitaltwin.geometry.alignment import align, transform
 
+_PAPER = PolarConfig()
 _ENCODED_TOGETHER = 32  # subjects; a few hundred MB of intermediate results
 
 
@@ -68,9 +69,9 @@ def make_population(
     mean = np.mean(np.asarray(shapes, np.float64)[usable], axis=0)
     reference = make_reference(mean, faces)
     code = jax.jit(jax.vmap(encode, in_axes=(None, 0)))
-    starts = range(0, len(shapes), _ENCODED_TOGETHER)
     # The last portion is as long as the others, for one compilation; it starts earlier instead.
-    starts = [max(0, min(start, len(shapes) - _ENCODED_TOGETHER)) for start in starts]
+    last = max(0, len(shapes) - _ENCODED_TOGETHER)
+    starts = [min(start, last) for start in range(0, len(shapes), _ENCODED_TOGETHER)]
     features = np.empty((*shapes.shape[:2], 9), np.float32)
     for start in starts:
         portion = slice(start, start + _ENCODED_TOGETHER)
@@ -121,7 +122,7 @@ def closest_subject(population: Population, vertices: Float[Array, "v 3"], group
 
 
 def augment(
-    key: Key[Array, ""], group: Int[Array, ""], population: Population, *, config: PolarConfig = PolarConfig()
+    key: Key[Array, ""], group: Int[Array, ""], population: Population, *, config: PolarConfig = _PAPER
 ) -> tuple[NewHead, Mixture]:
     """A new head of a group by polar mixing.
 

@@ -278,8 +278,8 @@ def _gradient_change(feature: Float[Array, " 9"]) -> Float[Array, "3 3"]:
         for m in range(3)
         for n in range(3)
     ]
-    # Nine in one stack: XLA keeps that as a pass of its own, but fuses two stacks of three into the decoder's gathers, and
-    # then computes every entry once for each patch that reads it.
+    # Nine in one stack: XLA keeps that as a pass of its own, but fuses two stacks of three into the decoder's gathers,
+    # and then computes every entry once for each patch that reads it.
     return jnp.stack(entries).reshape(3, 3)
 
 

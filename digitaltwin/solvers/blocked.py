@@ -20,7 +20,10 @@ PATCH = 48
 
 
 class BlockedMatrix(NamedTuple):
-    """A sparse matrix [n m] as dense blocks; letters: p patches, r rows a patch, c columns a patch, g runs of columns."""
+    """A sparse matrix [n m] as dense blocks.
+
+    Letters: p patches, r rows a patch, c columns a patch, g runs of columns a patch.
+    """
 
     blocks: Float[Array, "p r c"]
     """The entries of each patch's rows at its columns; zero where a patch is padded."""

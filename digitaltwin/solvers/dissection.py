@@ -8,8 +8,8 @@ eliminated at once. With B a block and N its neighbours among what remains,
 
 the solve runs down the levels, ``b_N -= G' b_B`` with ``G = A_BB^-1 A_BN``, through a dense system for the last
 separators, and back up, ``x_B = A_BB^-1 b_B - G x_N``. All blocks of a level have one padded size: batched matrix
-products with static shapes, which ``jit``, ``vmap`` and reverse mode take as they are. For a mesh of 2,700 vertices that
-is a twelfth of the dense product's work; blocks are inverted in float64 on the host.
+products with static shapes, which ``jit``, ``vmap`` and reverse mode take as they are. For a mesh of 2,700 vertices
+that is a ninth of the dense product's work; blocks are inverted in float64 on the host.
 """
 
 from typing import Any, NamedTuple

@@ -1,0 +1,198 @@
+"""Make thousands of new heads from the database's training subjects, in resumable chunks.
+
+    python -m experiments.augment --count=10000 --out=heads
+
+writes heads-00000.npz, heads-00001.npz, ... (vertices [mm], group, key, closest subject and what the head is mixed of,
+one row a head) and augment.json, which says how they were made. A run that was stopped goes on where it was; the same
+seed gives the same bytes. Ends with 0 when done, 2 when a flag or the folder cannot be used (one line says why and what
+to do), 1 after a defect of its own.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Array
+from tqdm import tqdm
+
+from digitaltwin.deformation import (
+    PolarConfig,
+    Population,
+    assign_groups,
+    augment,
+    closest_subject,
+    group_components,
+    group_shares,
+    make_population,
+    sample_components,
+    single_subject,
+)
+from digitaltwin.head import HeadModel, load_head, load_subjects, neutral_shape
+from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.io.files import make_folder, write_json
+from digitaltwin.types import InputError
+from digitaltwin.version import __version__
+from experiments import command
+
+Maker = Callable[[Array, Array], dict[str, Array]]
+"""Makes one head from a key and a group; what it returns is stored."""
+
+
+def polar_maker(population: Population) -> Maker:
+    """The paper's polar mixing."""
+
+    def make(key: Array, group: Array) -> dict[str, Array]:
+        head, mixture = augment(key, group, population)
+        return {**head._asdict(), **mixture._asdict()}
+
+    return make
+
+
+def pca_maker(population: Population) -> Maker:
+    """Categorised PCA, an ablation."""
+    groups = np.asarray(population.groups)
+    components = group_components(np.asarray(population.shapes), groups, count=len(population.origins))
+
+    def make(key: Array, group: Array) -> dict[str, Array]:
+        vertices = sample_components(key, group, components)
+        return {"vertices": vertices, "closest": closest_subject(population, vertices, group)}
+
+    return make
+
+
+def subject_maker(population: Population) -> Maker:
+    """No augmentation, an ablation."""
+
+    def make(key: Array, group: Array) -> dict[str, Array]:
+        (subject,) = single_subject(key, group, population.groups).subjects
+        return {"vertices": population.shapes[subject], "closest": subject}
+
+    return make
+
+
+METHODS = {"polar": polar_maker, "pca": pca_maker, "none": subject_maker}
+ORIGINS = ("all", "group")
+TOGETHER = 32
+"""Heads computed at once: their intermediate results stay in the processor's cache."""
+
+_OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")
+_COUNT = flags.DEFINE_integer("count", 10_000, "Heads to make.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0)
+_CHUNK = flags.DEFINE_integer("chunk", 500, "Heads in a file.", 1)
+_METHOD = flags.DEFINE_enum(
+    "method", "polar", list(METHODS), "Polar mixing; or, as ablations, categorised PCA or none."
+)
+_ORIGIN = flags.DEFINE_enum("origin", "all", ORIGINS, "Mix about the mean of all subjects, or of each group.")
+_QUICK = flags.DEFINE_bool("quick", False, "200 heads in chunks of 100, for a first look.")
+
+
+def training_population(head: HeadModel, *, about_group: bool) -> Population:
+    """The database's training subjects, encoded against their mean; the test subjects are left out."""
+    subjects = load_subjects()
+    groups = jnp.where(subjects.test, -1, subjects.group)
+    shapes = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, subjects.identity)
+    return make_population(shapes, head.faces, groups, about_group=about_group, aligned_on=head.regions.face)
+
+
+def settings(head: HeadModel, count: int, chunk: int) -> dict[str, Any]:
+    """All that decides what the files hold."""
+    return {
+        "digitaltwin": __version__,
+        "count": count,
+        "chunk": chunk,
+        "seed": _SEED.value,
+        "method": _METHOD.value,
+        "origin": _ORIGIN.value,
+        "polar": dataclasses.asdict(PolarConfig()),
+        "groups": list(head.group_names),
+        "shares": group_shares(head.group_names).tolist(),
+    }
+
+
+def begin(folder: Path, wanted: dict[str, Any]) -> None:
+    """Write augment.json, or check that the folder holds heads of the very same settings.
+
+    Raises:
+        InputError: it holds others.
+    """
+    path = folder / "augment.json"
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: is not JSON ({error}); remove the folder, or name another --out.") from error
+        # JSON knows no tuples.
+        differing = [name for name, value in json.loads(json.dumps(wanted)).items() if found.get(name) != value]
+        if differing:
+            raise InputError(
+                f"{folder}: holds heads of other settings ({', '.join(differing)}); name another --out, or remove it."
+            )
+    elif any(folder.glob("heads-*.npz")):
+        raise InputError(f"{folder}: holds heads, but no augment.json says how they were made; name another --out.")
+    else:
+        write_json(path, wanted)
+
+
+def finished(path: Path, length: int) -> bool:
+    """Whether a chunk is there and whole; files appear whole or not at all, but disks and copies fail."""
+    if not path.is_file():
+        return False
+    try:
+        return len(load_arrays(path)[0]["vertices"]) == length
+    except (InputError, KeyError):
+        return False
+
+
+def main() -> None:
+    """Read the flags, make what is missing, say where it is."""
+    command.keep_compiled_programs()
+    count, chunk = (200, 100) if _QUICK.value else (_COUNT.value, _CHUNK.value)
+    folder = make_folder(_OUT.value)
+    head = load_head()
+    begin(folder, settings(head, count, chunk))
+    paths = [folder / f"heads-{number:05d}.npz" for number in range(-(-count // chunk))]
+    lengths = [min(chunk, count - number * chunk) for number in range(len(paths))]
+    missing = [number for number, path in enumerate(paths) if not finished(path, lengths[number])]
+    if missing:
+        make_chunks(head, folder, paths, missing, count=count, chunk=chunk)
+    print(f"{folder}: {count} heads in {len(paths)} files, {len(missing)} of them new")
+
+
+def make_chunks(
+    head: HeadModel, folder: Path, paths: list[Path], missing: list[int], *, count: int, chunk: int
+) -> None:
+    """Make and write the chunks that are missing; what a head is depends on the seed and its number alone."""
+    population = training_population(head, about_group=_ORIGIN.value == "group")
+    make = METHODS[_METHOD.value](population)
+    of_groups, of_heads = jax.random.split(jax.random.key(_SEED.value))
+    groups = np.asarray(assign_groups(of_groups, group_shares(head.group_names), count=count))
+
+    @jax.jit
+    def make_some(numbers: Array, some_groups: Array) -> dict[str, Array]:
+        def one(number_and_group: tuple[Array, Array]) -> dict[str, Array]:
+            key = jax.random.fold_in(of_heads, number_and_group[0])
+            return {**make(key, number_and_group[1]), "key": jax.random.key_data(key)}
+
+        return jax.lax.map(one, (numbers, some_groups), batch_size=TOGETHER)
+
+    with tqdm(total=count, initial=count - sum(min(chunk, count - n * chunk) for n in missing), unit=" heads") as bar:
+        for number in missing:
+            numbers = np.arange(number * chunk, (number + 1) * chunk)
+            # The last chunk is computed as long as the others, for one compilation, and cut.
+            padded = groups[np.minimum(numbers, count - 1)]
+            heads = make_some(jnp.asarray(numbers), jnp.asarray(padded))
+            length = min(chunk, count - number * chunk)
+            arrays = {name: np.asarray(value)[:length] for name, value in heads.items()}
+            arrays["group"] = padded[:length]
+            save_arrays(paths[number], arrays, {"unit": "mm", "settings": "augment.json"}, compress=False)
+            bar.update(length)
+
+
+if __name__ == "__main__":
+    command.run(main)
