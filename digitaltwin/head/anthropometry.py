@@ -12,7 +12,7 @@ pupil distance        centres of the eyeballs (eyes that look straight ahead hav
 head length           glabella, the foremost point between the brows, and the farthest point of the back of the head
 head breadth          the widest two points of the scalp above the ears
 head height           tragion, at the upper edge of the tragus, midway between both ears, and the crown above it
-bizygomatic breadth   the widest two points over the cheekbones' arches, ahead of the ears' roots
+bizygomatic breadth   the widest two points over the cheekbones' arches, at least 20 mm ahead of the tragus
 face height           sellion, the deepest point of the nose's root, and menton, under the chin
 nose breadth          the widest two points of the wings, without the crease behind them
 nose height           sellion and subnasale, where septum and upper lip meet
@@ -73,7 +73,7 @@ _OCCIPUT = _Box((-0.5, -35.0, -200.0), (0.5, 70.0, -120.0))
 _ABOVE_EARS = _Box((40.0, 12.0, -140.0), (100.0, 90.0, 0.0))
 _TRAGION = _Box((76.5, -16.0, -58.0), (78.5, -13.0, -56.5))
 _CROWN = _Box((-0.5, 100.0, -80.0), (0.5, 130.0, -50.0))
-_ARCHES = _Box((55.0, -38.0, -42.0), (100.0, -8.0, 0.0))  # from 15 mm ahead of the tragus, below the eyes
+_ARCHES = _Box((55.0, -38.0, -38.0), (100.0, -8.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
 _WINGS = _Box((14.0, -47.0, 22.2), (20.0, -33.0, 36.0))  # the crease towards the cheek lies at z = 21
 
 

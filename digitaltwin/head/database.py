@@ -133,24 +133,21 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
     return subjects
 
 
+_KINDS = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
+
+
 def _from_arrays(arrays: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> Subjects:
-    kinds = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
-    rows: dict[str, Any] = {}
-    for name in (f.name for f in fields(Subjects) if f.name not in _NAMES):
-        rows[name] = jnp.asarray(arrays[name].astype(kinds[arrays[name].dtype.kind]))
-    subjects = Subjects(**rows, group_names=tuple(names["group_names"]), skin_names=tuple(names["skin_names"]))
+    rows = {f.name: arrays[f.name] for f in fields(Subjects) if f.name not in _NAMES}
     for name, row in rows.items():
-        if len(row) != len(subjects.identity):
-            raise ValueError(f"{name} tells of {len(row)} people, identity of {len(subjects.identity)}")
-        if not np.isfinite(np.asarray(row)).all():
+        if len(row) != len(rows["identity"]):
+            raise ValueError(f"{name} tells of {len(row)} people, identity of {len(rows['identity'])}")
+        if not np.isfinite(row).all():
             raise ValueError(f"{name} is not finite")
-    for name, index, count in (
-        ("group", subjects.group, len(subjects.group_names)),
-        ("skin", subjects.skin, len(subjects.skin_names)),
-    ):
-        if not ((np.asarray(index) >= 0) & (np.asarray(index) < count)).all():
+    for name, count in (("group", len(names["group_names"])), ("skin", len(names["skin_names"]))):
+        if not ((rows[name] >= 0) & (rows[name] < count)).all():
             raise ValueError(f"{name} points outside [0, {count})")
-    return subjects
+    device: dict[str, Any] = {name: jnp.asarray(row.astype(_KINDS[row.dtype.kind])) for name, row in rows.items()}
+    return Subjects(**device, group_names=tuple(names["group_names"]), skin_names=tuple(names["skin_names"]))
 
 
 def save_subjects(subjects: Subjects, path: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:

@@ -92,8 +92,12 @@ def calibrate(head: HeadModel, coefficients: np.ndarray, group: str) -> np.ndarr
 
 def measure_all(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
     """Measures [n m] of people [n i], in mm."""
-    many = jax.jit(jax.vmap(lambda identity: measure(head, neutral_shape(head, identity))))
-    return np.stack(many(jnp.asarray(coefficients, jnp.float32)), axis=1).astype(np.float64)
+    return np.stack(_measure_many(head, jnp.asarray(coefficients, jnp.float32)), axis=1).astype(np.float64)
+
+
+@jax.jit
+def _measure_many(head: HeadModel, coefficients: jax.Array) -> Measurements:
+    return jax.vmap(lambda identity: measure(head, neutral_shape(head, identity)))(coefficients)
 
 
 def draw_people(
