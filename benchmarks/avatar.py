@@ -30,9 +30,9 @@ from absl import flags
 from PIL import Image, ImageOps
 
 from benchmarks import machine
+from benchmarks.extras import require
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.files import make_folder, write_json
-from digitaltwin.types import InputError
 from experiments import command
 
 GOAL_S = {"cold": 120.0, "warm": 40.0, "second": 5.0}
@@ -66,7 +66,7 @@ def run_command(folder: Path, cache: Path) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != command.DONE:
         raise RuntimeError(f"experiments.avatar ended with {process.returncode}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, _megabytes(usage.ru_maxrss), _stages(folder))
+    return Cost(wall_s, usage.ru_utime + usage.ru_stime, machine.megabytes(usage.ru_maxrss), _stages(folder))
 
 
 def other_photo(run: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def run_again(folder: Path, cache: Path | None, run: int, texture_size: int) -> 
     start, cpu_start = time.perf_counter(), time.process_time()
     create_avatar(photo, texture_size=texture_size).save(folder)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
-    return Cost(wall_s, cpu_s, _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss), _stages(folder))
+    return Cost(wall_s, cpu_s, machine.megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss), _stages(folder))
 
 
 def median(costs: list[Cost]) -> Cost:
@@ -136,7 +136,7 @@ def main() -> None:
             print(table({"second": _in_process(run_again, Path(scratch), None, 0, 512)}))
         return
     results = make_folder(_OUT.value)
-    _check_matplotlib()  # before minutes are spent on measuring
+    require("matplotlib")
     runs = _RUNS.value
     with tempfile.TemporaryDirectory() as scratch:
         folder, cache = make_folder(Path(scratch) / "out"), make_folder(Path(scratch) / "cache")
@@ -164,21 +164,8 @@ def _in_process(function: Callable[..., Cost], *arguments: Any) -> Cost:
         return process.submit(function, *arguments).result()
 
 
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError('matplotlib: is not installed, and draws the plot; pip install -e ".[bench]".') from error
-    matplotlib.use("Agg")
-
-
 def _stages(folder: Path) -> dict[str, float]:
     return json.loads((folder / "report.json").read_text())["seconds"]
-
-
-def _megabytes(maxrss: int) -> float:
-    """Linux counts in KiB, macOS in bytes."""
-    return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ def describe(*packages: str) -> dict[str, Any]:
         "digitaltwin": digitaltwin.__version__,
         **{package: metadata.version(package) for package in packages},
     }
+
+
+def megabytes(maxrss: int) -> float:
+    """Peak memory as the operating system reports it: Linux counts in KiB, macOS in bytes."""
+    return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _processor() -> str:

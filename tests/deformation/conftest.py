@@ -1,59 +1,23 @@
 """Meshes that the tests of the deformation representation share."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from digitaltwin.deformation import decode, encode, make_reference
-
-
-class Cylinder(NamedTuple):
-    """An open tube around +y that can be bent like a finger."""
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    radius: float
-    length: float
-
-    def bent(self, degrees, share=0.8):
-        """Bent evenly about -z over the middle ``share`` of its length, without stretching its axis."""
-        height = self.vertices[:, 1]
-        low, high = self.length * (1 - share) / 2, self.length * (1 + share) / 2
-        curvature = np.deg2rad(degrees) / (high - low)
-        fine = np.linspace(0, self.length, 20001)
-        angle = curvature * (np.clip(fine, low, high) - low)
-        step = self.length / 20000
-        axis = np.stack([-np.sin(angle), np.cos(angle)], axis=1)
-        centre = np.concatenate([[[0, 0]], np.cumsum((axis[1:] + axis[:-1]) / 2 * step, axis=0)])
-        turn = np.interp(height, fine, angle)
-        x, z = self.vertices[:, 0], self.vertices[:, 2]
-        return np.stack([np.interp(height, fine, centre[:, 0]) + np.cos(turn) * x,
-                         np.interp(height, fine, centre[:, 1]) + np.sin(turn) * x, z], axis=1)  # fmt: skip
-
-
-def tube(radius, length, around, along):
-    angle = 2 * np.pi * np.arange(around) / around
-    ring = np.stack([radius * np.cos(angle), np.zeros(around), radius * np.sin(angle)], axis=1)
-    vertices = (ring[None] + np.linspace(0, length, along)[:, None, None] * [0, 1, 0]).reshape(-1, 3)
-    a, b = np.divmod(np.arange((along - 1) * around), around)
-    here, beside = a * around + b, a * around + (b + 1) % around
-    faces = np.concatenate([np.stack([here, here + around, beside], axis=1),
-                            np.stack([beside, here + around, beside + around], axis=1)])  # fmt: skip
-    return Cylinder(vertices, faces, radius, length)
+from experiments.tube import make_tube
 
 
 @pytest.fixture(scope="session")
 def cylinder():
-    return tube(30.0, 200.0, around=48, along=41)
+    return make_tube(30.0, 200.0, around=48, along=41)
 
 
 @pytest.fixture(scope="session")
 def slim_cylinder():
     """Slim enough to be bent by 300 degrees without folding."""
-    return tube(12.0, 200.0, around=16, along=61)
+    return make_tube(12.0, 200.0, around=16, along=61)
 
 
 @pytest.fixture(scope="session")
