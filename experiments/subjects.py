@@ -3,7 +3,8 @@
     python -m experiments.subjects --out=out/subjects
 
 Prints Table 1's counts and, for women and men, each measure's published and own mean and standard deviation; writes
-subjects.json with the same numbers and subjects.png, 48 of the training people. Ends with 1 when a mean is more
+subjects.json with the same numbers, subjects.png, 48 of the training people, and calipers.png, where each measure is
+taken on the mean head. Ends with 1 when a mean is more
 than 5 % off or a standard deviation more than a factor of 1.5.
 """
 
@@ -13,14 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from PIL import Image, ImageDraw
 
 from digitaltwin.head import (
     HeadModel,
+    Measurements,
     Subjects,
     load_head,
     load_subjects,
     measure,
     neutral_shape,
+    place_calipers,
     published,
     published_mixture,
     select,
@@ -30,16 +34,19 @@ from digitaltwin.io.assets import asset_path
 from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.io.images import write_image
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
+from digitaltwin.texture.pyramid import halve
 from experiments import command
 from experiments.studio import Studio, grid
 
 _OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
+_SIZE = flags.DEFINE_integer("size", 128, "Height of a person in the picture, in pixels.", lower_bound=32)
 _QUICK = flags.DEFINE_bool("quick", False, "Six people in the picture instead of 48.")
 
 LARGEST_DEVIATION_PERCENT = 5.0
 LARGEST_RATIO = 1.5
 PEOPLE_A_GROUP = {"african": 5, "asian": 9, "caucasian": 10}  # of each gender; no more are there of the first
 COLUMNS = 8
+CALIPER_COLOURS = ("red", "blue", "green", "purple", "brown", "black", "darkorange", "teal", "magenta")
 
 
 class Comparison(NamedTuple):
@@ -142,16 +149,39 @@ def choose_people(subjects: Subjects, share: dict[str, int]) -> np.ndarray:
 
 
 def draw_person(head: HeadModel, subjects: Subjects, number: int, *, size: int) -> np.ndarray:
-    """Front and three-quarter view of one of the people, with skin, tone and irises of their own."""
+    """Front and three-quarter view of one of the people, with skin, tone and irises of their own.
+
+    Drawn twice as large, for smooth edges.
+    """
     skin = load_skin(asset_path(f"skins/{subjects.skin_names[int(subjects.skin[number])]}.jpg"), size=1024)
     texture = np.asarray(apply_tone(jnp.asarray(skin.pixels), subjects.tone[number]))
     neutral = neutral_shape(head, subjects.identity[number])
     eyes = eye_texture(jax.random.key(number), iris=subjects.iris[number])
-    shots, crop = [], size // 8
+    shots, crop = [], 2 * (size // 8)
     for yaw in (0.0, 0.6):
-        studio = Studio(head, texture, yaw=yaw, width_mm=315.0, size=size, eyes=eyes)
-        shots.append(studio.shoot(neutral, jnp.zeros(len(head.expressions)))[:, crop : size - crop])
-    return np.concatenate(shots, axis=1)
+        studio = Studio(head, texture, yaw=yaw, width_mm=315.0, size=2 * size, eyes=eyes)
+        shots.append(studio.shoot(neutral, jnp.zeros(len(head.expressions)))[:, crop : 2 * size - crop])
+    return np.asarray(halve(jnp.asarray(np.concatenate(shots, axis=1))))
+
+
+def draw_calipers(head: HeadModel, *, size: int) -> np.ndarray:
+    """The calipers of every measure on the mean head, from three sides, named in their colours."""
+    skin = load_skin(asset_path("skins/male-caucasian-young.jpg"), size=1024).pixels
+    calipers, views = place_calipers(head, head.mean), []
+    for yaw in (0.0, -0.7, -np.pi / 2):
+        studio = Studio(head, skin, yaw=yaw, width_mm=370.0, size=size)
+        shot = studio.shoot(head.mean, jnp.zeros(len(head.expressions)))
+        image = Image.fromarray((255 * (0.5 * shot + 0.5)).astype(np.uint8))
+        draw = ImageDraw.Draw(image)
+        first, second = studio.pixels(calipers.first), studio.pixels(calipers.second)
+        for row, (name, colour) in enumerate(zip(Measurements._fields, CALIPER_COLOURS)):
+            draw.line([tuple(first[row]), tuple(second[row])], fill=colour, width=2)
+            for x, y in (first[row], second[row]):
+                draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+            if not views:
+                draw.text((8, 8 + 14 * row), name.replace("_", " "), fill=colour)
+        views.append(np.asarray(image, np.float32) / 255)
+    return np.concatenate(views, axis=1)
 
 
 def main() -> None:
@@ -180,9 +210,10 @@ def main() -> None:
         },
     )
     share = dict.fromkeys(PEOPLE_A_GROUP, 1) if _QUICK.value else PEOPLE_A_GROUP
-    people = [draw_person(head, subjects, int(k), size=256) for k in choose_people(subjects, share)]
+    people = [draw_person(head, subjects, int(k), size=_SIZE.value) for k in choose_people(subjects, share)]
     write_image(folder / "subjects.png", grid(people, min(COLUMNS, len(people))))
-    print(f"\n{folder}: subjects.png, subjects.json")
+    write_image(folder / "calipers.png", draw_calipers(head, size=4 * _SIZE.value))
+    print(f"\n{folder}: subjects.png, calipers.png, subjects.json")
     failed = [f"{row.measure} of {row.gender}" for row in rows if not row.passes]
     if failed:
         raise RuntimeError(f"the shipped subjects miss the published measurements: {', '.join(failed)}")

@@ -24,7 +24,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def test_command_prints_the_table_and_writes_sheet_and_numbers(tmp_path):
     result = run("-m", "experiments.subjects", f"--out={tmp_path / 'new'}", "--quick")
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"subjects.png", "subjects.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"subjects.png", "calipers.png", "subjects.json"}
     assert "| all | 482 | 30 |" in result.stdout
     assert result.stdout.count("| pass |") == 2 * len(Measurements._fields)
     assert "FAIL" not in result.stdout
@@ -43,7 +43,7 @@ def test_command_prints_the_table_and_writes_sheet_and_numbers(tmp_path):
     for person in people:
         seen = (np.abs(person - background) > 0.02).any(2).mean()
         assert 0.25 < seen < 0.8
-    brightness = [np.median(person[80:120, 60:130]) for person in people]
+    brightness = [np.median(person[40:60, 30:65]) for person in people]
     assert max(brightness[0], brightness[3]) < min(brightness[1], brightness[2], brightness[4], brightness[5])
 
 
