@@ -10,7 +10,6 @@ to do), 1 after a defect of its own.
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +20,16 @@ from absl import flags
 from jaxtyping import Array
 from tqdm import tqdm
 
-from digitaltwin.deformation import (
-    PolarConfig,
-    Population,
-    assign_groups,
-    augment,
-    closest_subject,
-    group_components,
-    group_shares,
-    make_population,
-    sample_components,
-    single_subject,
-)
-from digitaltwin.head import HeadModel, load_head, load_subjects, neutral_shape
+from digitaltwin.deformation import PolarConfig, assign_groups, group_shares
+from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.arrays import load_arrays, save_arrays
 from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.types import InputError
 from digitaltwin.version import __version__
 from experiments import command
+from experiments.new_heads import METHODS, make_heads, training_population
 
-Maker = Callable[[Array, Array], dict[str, Array]]
-"""Makes one head from a key and a group; what it returns is stored."""
-
-
-def polar_maker(population: Population) -> Maker:
-    """The paper's polar mixing."""
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        head, mixture = augment(key, group, population)
-        return {**head._asdict(), **mixture._asdict()}
-
-    return make
-
-
-def pca_maker(population: Population) -> Maker:
-    """Categorised PCA, an ablation."""
-    groups = np.asarray(population.groups)
-    components = group_components(np.asarray(population.shapes), groups, count=len(population.origins))
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        vertices = sample_components(key, group, components)
-        return {"vertices": vertices, "closest": closest_subject(population, vertices, group)}
-
-    return make
-
-
-def subject_maker(population: Population) -> Maker:
-    """No augmentation, an ablation."""
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        (subject,) = single_subject(key, group, population.groups).subjects
-        return {"vertices": population.shapes[subject], "closest": subject}
-
-    return make
-
-
-METHODS = {"polar": polar_maker, "pca": pca_maker, "none": subject_maker}
 ORIGINS = ("all", "group")
-TOGETHER = 32
-"""Heads computed at once: their intermediate results stay in the processor's cache."""
-
 _OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")
 _COUNT = flags.DEFINE_integer("count", 10_000, "Heads to make.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0)
@@ -90,14 +39,6 @@ _METHOD = flags.DEFINE_enum(
 )
 _ORIGIN = flags.DEFINE_enum("origin", "all", ORIGINS, "Mix about the mean of all subjects, or of each group.")
 _QUICK = flags.DEFINE_bool("quick", False, "200 heads in chunks of 100, for a first look.")
-
-
-def training_population(head: HeadModel, *, about_group: bool) -> Population:
-    """The database's training subjects, encoded against their mean; the test subjects are left out."""
-    subjects = load_subjects()
-    groups = jnp.where(subjects.test, -1, subjects.group)
-    shapes = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, subjects.identity)
-    return make_population(shapes, head.faces, groups, about_group=about_group, aligned_on=head.regions.face)
 
 
 def settings(head: HeadModel, count: int, chunk: int) -> dict[str, Any]:
@@ -169,27 +110,23 @@ def make_chunks(
 ) -> None:
     """Make and write the chunks that are missing; what a head is depends on the seed and its number alone."""
     population = training_population(head, about_group=_ORIGIN.value == "group")
-    make = METHODS[_METHOD.value](population)
     of_groups, of_heads = jax.random.split(jax.random.key(_SEED.value))
     groups = np.asarray(assign_groups(of_groups, group_shares(head.group_names), count=count))
 
     @jax.jit
     def make_some(numbers: Array, some_groups: Array) -> dict[str, Array]:
-        def one(number_and_group: tuple[Array, Array]) -> dict[str, Array]:
-            key = jax.random.fold_in(of_heads, number_and_group[0])
-            return {**make(key, number_and_group[1]), "key": jax.random.key_data(key)}
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_heads, numbers)
+        heads = make_heads(population, _METHOD.value, keys, some_groups)
+        return {**heads, "key": jax.random.key_data(keys), "group": some_groups}
 
-        return jax.lax.map(one, (numbers, some_groups), batch_size=TOGETHER)
-
-    with tqdm(total=count, initial=count - sum(min(chunk, count - n * chunk) for n in missing), unit=" heads") as bar:
+    done = count - sum(min(chunk, count - number * chunk) for number in missing)
+    with tqdm(total=count, initial=done, unit=" heads") as bar:
         for number in missing:
-            numbers = np.arange(number * chunk, (number + 1) * chunk)
             # The last chunk is computed as long as the others, for one compilation, and cut.
-            padded = groups[np.minimum(numbers, count - 1)]
-            heads = make_some(jnp.asarray(numbers), jnp.asarray(padded))
+            numbers = np.arange(number * chunk, (number + 1) * chunk)
+            heads = make_some(jnp.asarray(numbers), jnp.asarray(groups[np.minimum(numbers, count - 1)]))
             length = min(chunk, count - number * chunk)
             arrays = {name: np.asarray(value)[:length] for name, value in heads.items()}
-            arrays["group"] = padded[:length]
             save_arrays(paths[number], arrays, {"unit": "mm", "settings": "augment.json"}, compress=False)
             bar.update(length)
 

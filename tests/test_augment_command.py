@@ -75,14 +75,14 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(folder, tmp_path):
 
 def test_other_settings_are_refused_in_the_same_folder(folder):
     before = files(folder)
-    for flag in ("--seed=1", "--method=pca", "--origin=group", "--count=60"):
+    for flag in ("--seed=1", "--method=pca"):
         message = run(f"--out={folder}", flag, expect=2).stderr
         assert "other settings" in message
         assert "Traceback" not in message
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("flag", ["--method=pca", "--method=none", "--origin=group", "--seed=7"])
+@pytest.mark.parametrize("flag", ["--method=pca", "--origin=group"])
 def test_other_methods_make_other_heads(folder, tmp_path, flag):
     run(f"--out={tmp_path}", "--count=20", flag)
     mine, other = (load_arrays(path / "heads-00000.npz")[0] for path in (tmp_path, folder))
