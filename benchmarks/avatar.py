@@ -15,7 +15,6 @@ with a texture of 512, and writes nothing.
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -89,7 +88,7 @@ def run_again(folder: Path, cache: Path | None, run: int, texture_size: int) -> 
     start, cpu_start = time.perf_counter(), time.process_time()
     create_avatar(photo, texture_size=texture_size).save(folder)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
-    return Cost(wall_s, cpu_s, machine.megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss), _stages(folder))
+    return Cost(wall_s, cpu_s, machine.peak_memory_mb(), _stages(folder))
 
 
 def median(costs: list[Cost]) -> Cost:

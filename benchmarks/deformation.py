@@ -25,7 +25,6 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -221,7 +220,7 @@ def measure_augmentation(size: int | None, count: int) -> dict[str, float]:
             np.asarray(jax.tree.leaves(function(population, keys[part], wanted[part]))[0])  # to where a file is made
         figures[f"{name}, s"] = time.perf_counter() - start
         figures[f"{name}, cpu s"] = time.process_time() - cpu
-    return {**figures, "peak MB": machine.megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}
+    return {**figures, "peak MB": machine.peak_memory_mb()}
 
 
 def table(result: dict[str, Any], rate: float) -> str:

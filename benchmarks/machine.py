@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,17 @@ def describe(*packages: str) -> dict[str, Any]:
 def megabytes(maxrss: int) -> float:
     """Peak memory as the operating system reports it: Linux counts in KiB, macOS in bytes."""
     return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far.
+
+    On Linux from its status file: ``getrusage`` also counts what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return peaks[0] * 1024 / 1e6 if peaks else megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _processor() -> str:
