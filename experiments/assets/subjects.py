@@ -22,6 +22,7 @@ CANDIDATES_LEAST, CANDIDATES_FACTOR = 400, 2  # per group: enough for a covarian
 CANDIDATES_TEST = 40
 ROUNDS = 4  # of the correction: the widest place of a region may change, else one would do
 COEFFICIENT_BOUND = 4.0  # deviations of a single one
+SOURCE_TOLERANCE_MM = 0.5  # 0.2 is what the head's symmetric means differ by
 
 YOUNGEST, OLDEST = 18, 80
 AGE_SHAPE = (1.3, 2.6)  # of the beta distribution between them: mean 39
@@ -42,10 +43,28 @@ IRISES = {  # sRGB, and how often
 IRIS_DEVIATION = 0.02
 
 
-def skin_of_head(source: Source, scale: np.ndarray) -> np.ndarray:
-    """Indices of the shipped head's skin in the source: the reduction is that of the head, seed included."""
+def skin_of_head(source: Source, head: HeadModel, scale: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Indices [v] of the shipped head's skin in the source: the reduction is that of the head, seed included.
+
+    Raises:
+        ValueError: it gives another head; the average people of the groups tell.
+    """
     faces, _, _ = head_asset.reduce_parts(source, scale, np.random.default_rng(0))
-    return np.unique(faces["skin"])
+    skin = np.unique(faces["skin"])
+    if len(skin) != len(head.mean):
+        raise ValueError(f"the source gives {len(skin)} skin vertices, the head has {len(head.mean)}: build it anew")
+    weights = np.array([population.group_weights(source.names, group) for group in population.GROUPS])
+    averages = shape_people(source, skin, weights) * scale * sizes[:, None, None]
+    off = np.linalg.norm(project(head, averages) - np.asarray(head.group_identity), axis=1) / np.sqrt(len(skin))
+    if off.max() > SOURCE_TOLERANCE_MM:
+        raise ValueError(f"the source's average people are {off.max():.1f} mm off the head's: build the head anew")
+    return skin
+
+
+def shape_people(source: Source, skin: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Skin vertices [n v 3] in dm of people with given target weights [n targets]."""
+    targets = source.targets[:, skin].reshape(len(source.names), -1)
+    return (weights @ targets).reshape(len(weights), -1, 3) + source.vertices[skin]
 
 
 def project(head: HeadModel, skins: np.ndarray) -> np.ndarray:
@@ -101,16 +120,20 @@ def _measure_many(head: HeadModel, coefficients: jax.Array) -> Measurements:
 
 
 def draw_people(
-    source: Source, head: HeadModel, skin: np.ndarray, scale: np.ndarray, ages: np.ndarray, group: str, rng
+    rng: np.random.Generator,
+    source: Source,
+    head: HeadModel,
+    skin: np.ndarray,
+    scale: np.ndarray,
+    ages: np.ndarray,
+    group: str,
 ) -> np.ndarray:
     """Identity coefficients [n i] of random people of a group, with given ages and before calibration."""
     controls = population.sliders(source.names)
     sliders = [population.slider_of_age(years) for years in ages]
     weights = np.array([population.sample_weights(rng, source.names, controls, group, age=age) for age in sliders])
-    targets = source.targets[:, skin].reshape(len(source.names), -1)
-    heads = (weights @ targets).reshape(len(ages), -1, 3) + source.vertices[skin]
     sizes = rng.normal(1, population.SIZE_DEVIATION, len(ages))
-    return project(head, heads * scale * sizes[:, None, None])
+    return project(head, shape_people(source, skin, weights) * scale * sizes[:, None, None])
 
 
 def credible(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
@@ -120,7 +143,9 @@ def credible(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
     return (distances < DISTANCE_BOUND) & (np.abs(deviations).max(axis=1) < COEFFICIENT_BOUND)
 
 
-def dress(group: str, ages: np.ndarray, test: bool, skins: list[str], rng) -> tuple[np.ndarray, ...]:
+def dress(
+    rng: np.random.Generator, group: str, ages: np.ndarray, test: bool, skins: list[str]
+) -> tuple[np.ndarray, ...]:
     """Skin [n], tone [n 2] and iris [n 3] of people of a group: the held-out picture for the test, else one of the age.
 
     MakeHuman's second picture of young Caucasian skin is its Asian one, redrawn little or not at all: a young picture
@@ -151,11 +176,10 @@ def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subje
     rng = np.random.default_rng(SEED)
     source = gather(data)
     scale, sizes, _ = metric_scale(source)
-    skin = skin_of_head(source, scale)
-    if len(skin) != len(head.mean):
-        raise ValueError(f"the source gives {len(skin)} skin vertices, the head has {len(head.mean)}: build it anew")
+    skin = skin_of_head(source, head, scale, sizes)
     people, figures = [], {}
-    for number, (group, counts) in enumerate(TABLE_1.items()):
+    for number, group in enumerate(head.group_names):
+        counts = TABLE_1[group]
         drawn = max(CANDIDATES_LEAST, CANDIDATES_FACTOR * counts[0])
         ages = np.concatenate(
             [
@@ -163,7 +187,7 @@ def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subje
                 rng.uniform(*HELD_OUT_YEARS, CANDIDATES_TEST),
             ]
         ).round()
-        raw = draw_people(source, head, skin, scale * sizes[number], ages, group, rng)
+        raw = draw_people(rng, source, head, skin, scale * sizes[number], ages, group)
         identity = calibrate(head, raw, group)
         taken = credible(head, identity)
         figures[group] = {
@@ -175,7 +199,7 @@ def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subje
             chosen = np.flatnonzero(taken & ((np.arange(len(ages)) >= drawn) == bool(test)))[:count]
             if len(chosen) < count:
                 raise ValueError(f"{group}: only {len(chosen)} of {count} people are credible")
-            look = dress(group, ages[chosen], bool(test), skins, rng)
+            look = dress(rng, group, ages[chosen], bool(test), skins)
             people.append((test, identity[chosen], ages[chosen], np.full(count, number), *look, np.full(count, test)))
     people.sort(key=lambda rows: rows[0])  # stable: within each half the groups stay in order
     columns = [np.concatenate(rows) for rows in list(zip(*people))[1:]]
