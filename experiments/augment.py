@@ -109,14 +109,15 @@ def make_chunks(
     head: HeadModel, folder: Path, paths: list[Path], missing: list[int], *, count: int, chunk: int
 ) -> None:
     """Make and write the chunks that are missing; what a head is depends on the seed and its number alone."""
-    population = training_population(head, about_group=_ORIGIN.value == "group")
+    method = METHODS[_METHOD.value]
+    stock = method.prepare(training_population(head, about_group=_ORIGIN.value == "group"))
     of_groups, of_heads = jax.random.split(jax.random.key(_SEED.value))
     groups = np.asarray(assign_groups(of_groups, group_shares(head.group_names), count=count))
 
     @jax.jit
-    def make_some(numbers: Array, some_groups: Array) -> dict[str, Array]:
+    def make_some(stock: Any, numbers: Array, some_groups: Array) -> dict[str, Array]:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_heads, numbers)
-        heads = make_heads(population, _METHOD.value, keys, some_groups)
+        heads = make_heads(method, stock, keys, some_groups)
         return {**heads, "key": jax.random.key_data(keys), "group": some_groups}
 
     done = count - sum(min(chunk, count - number * chunk) for number in missing)
@@ -124,7 +125,7 @@ def make_chunks(
         for number in missing:
             # The last chunk is computed as long as the others, for one compilation, and cut.
             numbers = np.arange(number * chunk, (number + 1) * chunk)
-            heads = make_some(jnp.asarray(numbers), jnp.asarray(groups[np.minimum(numbers, count - 1)]))
+            heads = make_some(stock, jnp.asarray(numbers), jnp.asarray(groups[np.minimum(numbers, count - 1)]))
             length = min(chunk, count - number * chunk)
             arrays = {name: np.asarray(value)[:length] for name, value in heads.items()}
             save_arrays(paths[number], arrays, {"unit": "mm", "settings": "augment.json"}, compress=False)

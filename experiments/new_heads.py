@@ -1,6 +1,7 @@
 """The ways to make new heads from the database's training subjects, for the commands that do."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from digitaltwin.deformation import (
+    GroupComponents,
     Population,
     augment,
     closest_subject,
@@ -21,43 +23,46 @@ from digitaltwin.head import HeadModel, load_subjects, neutral_shape
 TOGETHER = 32
 """Heads computed at once: their intermediate results stay in the processor's cache."""
 
-Maker = Callable[[Array, Array], dict[str, Array]]
-"""Makes one head from a key and a group; what it returns is stored."""
+
+class Method(NamedTuple):
+    """A way to make heads."""
+
+    prepare: Callable[[Population], Any]
+    """What it needs of the population, made once on the host; a pytree."""
+    make: Callable[[Array, Array, Any], dict[str, Array]]
+    """One head from a key, a group, and that: ``vertices``, ``closest``, and what else is to be stored."""
 
 
-def polar_maker(population: Population) -> Maker:
+def polar_head(key: Array, group: Array, population: Population) -> dict[str, Array]:
     """The paper's polar mixing."""
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        head, mixture = augment(key, group, population)
-        return {**head._asdict(), **mixture._asdict()}
-
-    return make
+    head, mixture = augment(key, group, population)
+    return {**head._asdict(), **mixture._asdict()}
 
 
-def pca_maker(population: Population) -> Maker:
-    """Categorised PCA, an ablation."""
+def prepare_components(population: Population) -> tuple[Population, GroupComponents]:
+    """Principal components of each group."""
     groups = np.asarray(population.groups)
-    components = group_components(np.asarray(population.shapes), groups, count=len(population.origins))
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        vertices = sample_components(key, group, components)
-        return {"vertices": vertices, "closest": closest_subject(population, vertices, group)}
-
-    return make
+    return population, group_components(np.asarray(population.shapes), groups, count=len(population.origins))
 
 
-def subject_maker(population: Population) -> Maker:
+def pca_head(key: Array, group: Array, stock: tuple[Population, GroupComponents]) -> dict[str, Array]:
+    """Categorised PCA, an ablation."""
+    population, components = stock
+    vertices = sample_components(key, group, components)
+    return {"vertices": vertices, "closest": closest_subject(population, vertices, group)}
+
+
+def subject_head(key: Array, group: Array, population: Population) -> dict[str, Array]:
     """No augmentation, an ablation."""
-
-    def make(key: Array, group: Array) -> dict[str, Array]:
-        (subject,) = single_subject(key, group, population.groups).subjects
-        return {"vertices": population.shapes[subject], "closest": subject}
-
-    return make
+    (subject,) = single_subject(key, group, population.groups).subjects
+    return {"vertices": population.shapes[subject], "closest": subject}
 
 
-METHODS = {"polar": polar_maker, "pca": pca_maker, "none": subject_maker}
+METHODS = {
+    "polar": Method(lambda population: population, polar_head),
+    "pca": Method(prepare_components, pca_head),
+    "none": Method(lambda population: population, subject_head),
+}
 
 
 def training_population(head: HeadModel, *, about_group: bool) -> Population:
@@ -68,17 +73,16 @@ def training_population(head: HeadModel, *, about_group: bool) -> Population:
     return make_population(shapes, head.faces, groups, about_group=about_group, aligned_on=head.regions.face)
 
 
-def make_heads(population: Population, method: str, keys: Array, groups: Array) -> dict[str, Array]:
-    """A head for each key and group; to be jitted.
+def make_heads(method: Method, stock: Any, keys: Array, groups: Array) -> dict[str, Array]:
+    """A head for each key [b] and group [b]; to be jitted, the method static.
 
     Args:
-        population: What is mixed.
         method: One of :data:`METHODS`.
-        keys: [b].
-        groups: [b].
+        stock: What its ``prepare`` made.
+        keys: Random keys.
+        groups: Indices of groups.
 
     Returns:
-        ``vertices`` [b v 3], ``closest`` [b], and what else the method stores.
+        What the method makes, with b rows.
     """
-    make = METHODS[method](population)
-    return jax.lax.map(lambda both: make(*both), (keys, groups), batch_size=TOGETHER)
+    return jax.lax.map(lambda both: method.make(*both, stock), (keys, groups), batch_size=TOGETHER)
