@@ -35,6 +35,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 from absl import flags
 
@@ -117,7 +118,7 @@ def mix_and_decode(population: Population, keys: jax.Array, groups: jax.Array) -
 @jax.jit
 def augment_batch(population: Population, keys: jax.Array, groups: jax.Array) -> Any:
     """The same, laid onto the mean, with the closest subject: what ``experiments.augment`` stores."""
-    return jax.lax.map(lambda both: augment(*both, population), (keys, groups), batch_size=TOGETHER)
+    return jax.lax.map(lambda both: augment(both[0], both[1], population), (keys, groups), batch_size=TOGETHER)
 
 
 def multiply_add_rate(runs: int) -> float:
@@ -141,14 +142,14 @@ def peers(vertices: np.ndarray, faces: np.ndarray, held: int) -> dict[str, Calla
     import igl
 
     data = igl.min_quad_with_fixed_data()
-    nothing = np.zeros(0, np.int64)
-    igl.min_quad_with_fixed_precompute(stiffness, nothing, type(stiffness)((0, stiffness.shape[0])), True, data)
+    unconstrained = (np.zeros(0, np.int64), sp.csc_matrix((0, len(peer.free))))
+    igl.min_quad_with_fixed_precompute(sp.csc_matrix(stiffness), *unconstrained, True, data)
 
     def by_libigl(feature: np.ndarray) -> np.ndarray:
         # It minimises 1/2 z'Az + z'B.
         solved = igl.min_quad_with_fixed_solve(data, -peer.right_hand_side(feature, right), np.zeros((0, 3)))
         vertices = peer.vertices.copy()
-        vertices[peer.free] += solved
+        vertices[peer.free] += np.asarray(solved)
         return vertices
 
     return {

@@ -19,10 +19,10 @@ def refine(vertices: np.ndarray, faces: np.ndarray, count: int) -> tuple[sp.csr_
     Returns:
         The new vertices as a matrix [count v] on the old, which refines every other shape alike, and the new faces.
     """
-    matrix = sp.eye_array(len(vertices), format="csr")
-    while matrix.shape[0] < count:
+    matrix = sp.csr_array(sp.eye_array(len(vertices)))
+    points = vertices
+    while len(points) < count:
         sides = edges(faces)
-        points = matrix @ vertices
         if len(sides) > count - len(points):
             sides = _longest_apart(points, faces, sides, count - len(points))
         middle = sp.csr_array(
@@ -31,6 +31,7 @@ def refine(vertices: np.ndarray, faces: np.ndarray, count: int) -> tuple[sp.csr_
         )
         faces = _split(faces, sides, len(points))
         matrix = sp.csr_array(sp.vstack([matrix, middle @ matrix]))
+        points = matrix @ vertices
     return matrix, faces
 
 

@@ -141,7 +141,7 @@ def draw_errors(head: HeadModel, identities: np.ndarray) -> np.ndarray:
     for exact in (False, True):
         errors = np.asarray(round_trips(reference, jnp.asarray(shapes, jnp.float32), exact=exact))
         for name, shape, error in zip(names, shapes, errors):
-            shot = shoot(shape @ turn.T, head.faces, error / MOST_MM, width_mm=240.0, size=(330, 270))
+            shot = shoot(shape @ turn.T, np.asarray(head.faces), error / MOST_MM, width_mm=240.0, size=(330, 270))
             shots.append(label(shot, f"{name}: {error.max():.1g} mm" if exact else f"{name}: max {error.max():.1f} mm"))
     return grid(shots, len(names))
 

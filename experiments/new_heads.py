@@ -85,4 +85,4 @@ def make_heads(method: Method, stock: Any, keys: Array, groups: Array) -> dict[s
     Returns:
         What the method makes, with b rows.
     """
-    return jax.lax.map(lambda both: method.make(*both, stock), (keys, groups), batch_size=TOGETHER)
+    return jax.lax.map(lambda both: method.make(both[0], both[1], stock), (keys, groups), batch_size=TOGETHER)

@@ -171,8 +171,8 @@ def make_reference(
     patches = patches_of(vertices)
     of_directions = [(3 * patch[:, None] + np.arange(3)).ravel() for patch in patches]
 
-    def factor(matrix: sp.sparray) -> Factor:
-        matrix = free @ matrix @ free + at_held
+    def factor(matrix: sp.csr_array) -> Factor:
+        matrix = sp.csr_array(free @ matrix @ free + at_held)
         return factor_dense(matrix, dtype=dtype) if dense else factor_dissected(matrix, vertices, dtype=dtype)
 
     return Reference(
@@ -188,9 +188,9 @@ def make_reference(
         component=jnp.asarray(component, jnp.int32),
         tree=tree,
         correction=Correction(
-            stiffness=block_matrix(free @ stiffness, patches, dtype=dtype),
-            spread=block_matrix(divergence.T, of_directions, dtype=dtype),
-            factor=factor(divergence @ divergence.T),
+            stiffness=block_matrix(sp.csr_array(free @ stiffness), patches, dtype=dtype),
+            spread=block_matrix(sp.csr_array(divergence.T), of_directions, dtype=dtype),
+            factor=factor(sp.csr_array(divergence @ divergence.T)),
         ),
     )
 
@@ -369,7 +369,7 @@ def _edges(stiffness: sp.csr_array, vertices: np.ndarray) -> tuple[np.ndarray, n
     entries = stiffness.tocoo()
     apart = entries.row != entries.col
     i, j = entries.row[apart], entries.col[apart]
-    return i, j, vertices[i] - vertices[j], -entries.data[apart]
+    return i, j, vertices[i] - vertices[j], np.negative(entries.data)[apart]
 
 
 def _breadth_first_trees(graph: sp.csr_array, count: int) -> tuple[np.ndarray, np.ndarray, Tree]:

@@ -118,4 +118,9 @@ def _square(k: list[Array]) -> list[Array]:
     """The square of a symmetric 4 x 4 matrix over its trace."""
     scale = 1 / sum(k[m] for m in _DIAGONAL)
     k = [entry * scale for entry in k]
-    return [sum(k[_ROWS[m][j]] * k[_ROWS[n][j]] for j in range(4)) for m in range(4) for n in range(m, 4)]
+    rows = [[k[place] for place in row] for row in _ROWS]
+    return [_inner(rows[m], rows[n]) for m in range(4) for n in range(m, 4)]
+
+
+def _inner(left: list[Array], right: list[Array]) -> Array:
+    return left[0] * right[0] + left[1] * right[1] + left[2] * right[2] + left[3] * right[3]

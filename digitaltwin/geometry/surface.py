@@ -25,9 +25,9 @@ def check_surface(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 
             surfaces only touch.
     """
     count = len(vertices)
-    outside = ((faces < 0) | (faces >= count)).any(axis=1)
+    outside = np.any((faces < 0) | (faces >= count), axis=1)
     _refuse("faces", outside, f"name vertices outside [0, {count})", "correct the indices")
-    _refuse("vertices", ~np.isfinite(vertices).all(axis=1), "are not finite", "correct or remove them")
+    _refuse("vertices", ~np.all(np.isfinite(vertices), axis=1), "are not finite", "correct or remove them")
     unused = np.bincount(faces.ravel(), minlength=count) == 0
     _refuse("vertices", unused, "belong to no face", "remove them and renumber the faces")
     a, b, c = faces.T

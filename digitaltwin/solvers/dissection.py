@@ -94,7 +94,7 @@ class DissectedFactor(NamedTuple):
 Factor = DenseFactor | DissectedFactor
 
 
-def factor_dense(matrix: sp.sparray, *, dtype: Any = jnp.float32) -> DenseFactor:
+def factor_dense(matrix: sp.csr_array, *, dtype: Any = jnp.float32) -> DenseFactor:
     """Invert a symmetric matrix on the host in float64.
 
     Args:
@@ -109,7 +109,7 @@ def factor_dense(matrix: sp.sparray, *, dtype: Any = jnp.float32) -> DenseFactor
 
 
 def factor_dissected(
-    matrix: sp.sparray,
+    matrix: sp.csr_array,
     positions: Float[np.ndarray, "n 3"],
     *,
     leaf: int = LEAF,
@@ -131,19 +131,20 @@ def factor_dissected(
     Example:
         >>> import numpy as np, jax.numpy as jnp
         >>> from scipy.sparse import diags_array
-        >>> chain = diags_array([-1.0, 2.1, -1.0], offsets=[-1, 0, 1], shape=(200, 200))
+        >>> chain = diags_array([-1.0, 2.1, -1.0], offsets=[-1, 0, 1], shape=(200, 200)).tocsr()
         >>> along = np.arange(200.0)[:, None] * [1.0, 0.0, 0.0]
         >>> factor = factor_dissected(chain, along, leaf=20, last=10)
         >>> bool(jnp.allclose(factor.solve(jnp.asarray(chain @ np.ones((200, 1)))), 1.0, atol=1e-5))
         True
     """
-    remaining = sp.csr_array(matrix).astype(np.float64)
-    names = np.arange(remaining.shape[0])  # of the unknowns that remain
+    remaining = sp.csr_array(matrix, dtype=np.float64)
+    count = len(positions)
+    names = np.arange(count)  # of the unknowns that remain
     levels = []
     for blocks in _elimination_groups(remaining, np.asarray(positions, np.float64), leaf):
         if len(names) <= max(last, sum(map(len, blocks))):
             break
-        number = np.full(matrix.shape[0], -1)
+        number = np.full(count, -1)
         number[names] = np.arange(len(names))
         level, remaining, kept = _eliminate(remaining, [number[block] for block in blocks], dtype)
         levels.append(level)
@@ -155,7 +156,7 @@ def _eliminate(
     matrix: sp.csr_array, blocks: list[np.ndarray], dtype: Any
 ) -> tuple[Level, sp.csr_array, Int[np.ndarray, " n"]]:
     """Eliminate independent blocks: the level, the Schur complement, and which unknowns it is over."""
-    count = matrix.shape[0]
+    count = len(matrix.indptr) - 1
     kept = np.setdiff1d(np.arange(count), np.concatenate(blocks))
     number = np.full(count, -1)
     number[kept] = np.arange(len(kept))
@@ -192,7 +193,7 @@ def _eliminate(
 
 def _elimination_groups(matrix: sp.csr_array, positions: np.ndarray, leaf: int) -> list[list[np.ndarray]]:
     """The leaves, then the separators from the last cuts to the first; the blocks of a group are independent."""
-    parts, separators = [np.arange(matrix.shape[0])], []
+    parts, separators = [np.arange(len(positions))], []
     while max(map(len, parts)) > leaf:
         cuts = [_cut(matrix, positions, part) for part in parts]
         separators.append([separator for separator, *_ in cuts if len(separator)])

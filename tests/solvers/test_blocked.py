@@ -9,7 +9,7 @@ from digitaltwin.solvers.blocked import block_matrix, patches_of
 @pytest.mark.parametrize(("rows", "columns", "patch", "run"), [(50, 50, 7, 1), (30, 90, 30, 3), (12, 6, 1, 2)])
 def test_the_product_is_the_sparse_matrix_own(rows, columns, patch, run):
     rng = np.random.default_rng(rows)
-    matrix = sp.random_array((rows, columns), density=0.1, rng=rng)
+    matrix = sp.csr_array(sp.random_array((rows, columns), density=0.1, rng=rng))
     blocked = block_matrix(matrix, np.array_split(rng.permutation(rows), -(-rows // patch)), run=run)
     values = rng.normal(size=(columns, 4))
     np.testing.assert_allclose(blocked.apply(jnp.asarray(values, jnp.float32)), matrix @ values, atol=1e-5)
@@ -18,7 +18,7 @@ def test_the_product_is_the_sparse_matrix_own(rows, columns, patch, run):
 @pytest.mark.parametrize("patches", [[[0, 1], [1, 2]], [[0, 1]], [[0, 1, 2, 3]]])
 def test_rows_have_one_patch_each(patches):
     with pytest.raises(ValueError, match="exactly one"):
-        block_matrix(sp.eye_array(3), [np.array(patch) for patch in patches])
+        block_matrix(sp.csr_array(sp.eye_array(3)), [np.array(patch) for patch in patches])
 
 
 def test_patches_are_compact_and_nearly_equal():
