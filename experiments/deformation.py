@@ -23,7 +23,7 @@ from digitaltwin.io.images import write_image
 from digitaltwin.render import Surface, portrait_lighting, render_mesh
 from experiments import command
 from experiments.new_heads import METHODS, make_heads, training_population
-from experiments.people import compare, draw_portrait, table
+from experiments.people import Comparison, compare, draw_portrait
 from experiments.studio import BACKGROUND, DISTANCE_MM, grid
 from experiments.tube import Tube, make_tube
 
@@ -187,6 +187,18 @@ WAYS: dict[str, tuple[str, bool]] = {
 """Method and whether about the group, by what it is called in tables and pictures."""
 
 
+def people_table(rows: dict[str, list[Comparison]]) -> str:
+    """Published measurements, and those of the heads of each way, as a Markdown table; in brackets what fails."""
+    lines = [f"| measure | gender | published | {' | '.join(rows)} |", "|---" * (3 + len(rows)) + "|"]
+    for same in zip(*rows.values()):
+        first = same[0]
+        cells = [f"{row.mean_mm:.1f} ± {row.deviation_mm:.1f}" for row in same]
+        cells = [cell if row.passes else f"({cell})" for cell, row in zip(cells, same)]
+        published = f"{first.published_mean_mm:.1f} ± {first.published_deviation_mm:.1f}"
+        lines.append(f"| {first.measure.replace('_', ' ')} | {first.gender} | {published} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def draw_heads(
     head: HeadModel, subjects: Subjects, draw: Callable[[str, jax.Array], dict[str, np.ndarray]]
 ) -> np.ndarray:
@@ -224,9 +236,8 @@ def main() -> None:
         return {what: np.asarray(value) for what, value in heads.items()}
 
     groups = assign_groups(jax.random.key(0), group_shares(head.group_names), count=count)
-    for name in WAYS:
-        print(f"\n{count} new heads, {name}\n")
-        print(table(compare(head, jnp.asarray(draw(name, groups)["vertices"]), groups)), flush=True)
+    rows = {name: compare(head, jnp.asarray(draw(name, groups)["vertices"]), groups) for name in WAYS}
+    print(f"\n{count} new heads of each way: mean +- standard deviation, in mm\n\n{people_table(rows)}")
     if not _QUICK.value:
         write_image(folder / "deformation-errors.png", draw_errors(head, list(shapes.values())[1]))
         write_image(folder / "deformation-heads.png", draw_heads(head, subjects, draw))
