@@ -142,7 +142,7 @@ def make_reference(
         >>> decode(tetrahedron, feature, anchor=held).round(3)[3].tolist()
         [0.0, 0.0, 2.0]
     """
-    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces, np.int64)
+    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
     check_surface(vertices, faces)
     count = len(vertices)
     stiffness = cotangent_stiffness(vertices, faces, floor=WEIGHT_FLOOR)
@@ -207,7 +207,11 @@ def encode(reference: Reference, vertices: Float[Array, "v 3"], *, exact: bool =
     Returns:
         For each vertex log R as a rotation vector x, y, z [rad], then S - I as xx, yy, zz, xy, xz, yz. Continuous in
         the vertices and differentiable but where a rotation is undetermined; gradients are finite there too.
+
+    Raises:
+        InputError: another number of vertices than the reference's.
     """
+    _check_shape("vertices", vertices, reference.vertices.shape)
     displacement = vertices - reference.vertices
     transposed = _deformation_gradient(reference, vertices, displacement)
     if exact:
@@ -232,12 +236,22 @@ def decode(
 
     Returns:
         Positions [mm].
+
+    Raises:
+        InputError: another number of vertices, or of anchors, than the reference's.
     """
+    _check_shape("feature", feature, (len(reference.vertices), 9))
     displacement = reference.factor.solve(reference.divergence.apply(_gradient_changes(feature).reshape(-1, 3)))
     if anchor is not None:
+        _check_shape("anchor", anchor, (len(reference.anchors), 3))
         shift = anchor - reference.vertices[reference.anchors]
         displacement = displacement + shift[reference.component]
     return reference.vertices + displacement
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise InputError(f"{name}: has shape {array.shape}, not {shape}; it has to belong to the reference's mesh.")
 
 
 def deformation_gradients(feature: Float[Array, "v 9"]) -> Float[Array, "v 3 3"]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from scipy.sparse.csgraph import connected_components
 
 from digitaltwin.types import InputError
@@ -11,19 +11,24 @@ _FLAT = 1e-10  # of the longest side's square: the area below which the triangle
 _NAMED = 5  # how many offenders a message lists
 
 
-def check_surface(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+def check_surface(vertices: Float[np.ndarray, "..."], faces: Shaped[np.ndarray, "..."]) -> None:
     """Check that a mesh is an oriented manifold, with or without boundary.
 
     Args:
-        vertices: Positions.
-        faces: Triangles.
+        vertices: Positions [v 3].
+        faces: Triangles [f 3].
 
     Raises:
-        InputError: naming the problem, the first vertices or faces that have it, and the remedy: indices out of range,
-            positions that are not finite, vertices without a face, faces that repeat a vertex, duplicate faces, faces
-            without area, edges of more than two faces, neighbouring faces of opposite orientation, vertices where
-            surfaces only touch.
+        InputError: naming the problem, the first vertices or faces that have it, and the remedy: arrays of other
+            shapes, faces that are no integers, indices out of range, positions that are not finite, vertices without a
+            face, faces that repeat a vertex, duplicate faces, faces without area, edges of more than two faces,
+            neighbouring faces of opposite orientation, vertices where surfaces only touch.
     """
+    for name, array in (("vertices", vertices), ("faces", faces)):
+        if array.ndim != 2 or array.shape[1] != 3 or not len(array):
+            raise InputError(f"{name}: has shape {array.shape}, not (n, 3); give points, and triangles between them.")
+    if not np.issubdtype(faces.dtype, np.integer):
+        raise InputError(f"faces: are {faces.dtype}; give the indices of vertices, as integers.")
     count = len(vertices)
     outside = np.any((faces < 0) | (faces >= count), axis=1)
     _refuse("faces", outside, f"name vertices outside [0, {count})", "correct the indices")

@@ -301,6 +301,16 @@ def test_vertices_with_few_neighbours_are_named():
         make_reference(vertices, faces)
 
 
+def test_meshes_and_features_of_other_sizes_are_refused_by_name(slim_reference):
+    count = len(slim_reference.vertices)
+    with pytest.raises(InputError, match=rf"vertices: has shape \({count - 1}, 3\), not \({count}, 3\)"):
+        encode(slim_reference, slim_reference.vertices[1:])
+    with pytest.raises(InputError, match="feature: has shape"):
+        decode(slim_reference, jnp.zeros((count + 1, 9)))
+    with pytest.raises(InputError, match=r"anchor: has shape \(2, 3\), not \(1, 3\)"):
+        decode(slim_reference, jnp.zeros((count, 9)), anchor=jnp.zeros((2, 3)))
+
+
 def test_meshes_that_are_no_surface_are_refused(cylinder):
     with pytest.raises(InputError, match="repeat"):
         make_reference(cylinder.vertices, np.concatenate([cylinder.faces, cylinder.faces[:1]]))

@@ -30,6 +30,10 @@ def test_two_components_pass():
 
 
 FAULTS = {
+    "quads": (CORNERS, np.array([[0, 1, 2, 3]]), r"faces: has shape \(1, 4\), not \(n, 3\)"),
+    "no faces": (CORNERS, np.zeros((0, 3), int), r"faces: has shape \(0, 3\)"),
+    "flat points": (CORNERS[:, :2], PYRAMID, r"vertices: has shape \(5, 2\)"),
+    "fractions": (CORNERS, PYRAMID.astype(float), "faces: are float64"),
     "index": (CORNERS, changed(PYRAMID, (2, 1), 7), r"faces: 1 of 4 name vertices outside \[0, 5\) \(2\)"),
     "nan": (changed(CORNERS, (3, 0), np.nan), PYRAMID, r"vertices: 1 of 5 are not finite \(3\)"),
     "unused": (np.concatenate([CORNERS, [[9, 9, 9]]]), PYRAMID, r"vertices: 1 of 6 belong to no face \(5\)"),
