@@ -8,6 +8,7 @@ beside published ones; writes deformation-errors.png, deformation-bend.png and d
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,10 @@ from experiments import command
 from experiments.new_heads import METHODS, make_heads, training_population
 from experiments.people import Comparison, compare, draw_portrait
 from experiments.studio import BACKGROUND, DISTANCE_MM, grid
-from experiments.tube import Tube, make_tube
+from experiments.tube import make_tube
 
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
-_QUICK = flags.DEFINE_bool("quick", False, "Fewer shapes and heads, and only the picture of the bend.")
+_QUICK = flags.DEFINE_bool("quick", False, "Only the tube: its errors and the picture of its bend.")
 
 ANGLES_DEG = (0.0, 90.0, 150.0, 180.0)
 AXIS = np.array([0.6, 0.8, 0.0])
@@ -217,30 +218,33 @@ def main() -> None:
     command.keep_compiled_programs()
     folder = make_folder(_OUT.value)
     head = load_head()
-    identities, count = (8, 300) if _QUICK.value else (200, 3000)
-    shapes = shapes_of_head(head, identities)
-    tube: Tube = make_tube(30.0, 200.0, around=48, along=41)
-    cases = {name: (np.asarray(head.mean), np.asarray(head.faces), each) for name, each in shapes.items()}
-    cases["a tube bent by 150 degrees"] = (tube.vertices, tube.faces, tube.bent(150)[None])
+    tube = make_tube(30.0, 200.0, around=48, along=41)
+    cases = {"a tube bent by 150 degrees": (tube.vertices, tube.faces, tube.bent(150)[None])}
+    if not _QUICK.value:
+        shapes = shapes_of_head(head, 200)
+        cases |= {name: (np.asarray(head.mean), np.asarray(head.faces), each) for name, each in shapes.items()}
+        write_image(folder / "deformation-errors.png", draw_errors(head, list(shapes.values())[1]))
     print(round_trip_table(cases), flush=True)
     write_image(folder / "deformation-bend.png", draw_bend(head))
+    if not _QUICK.value:
+        judge_new_heads(head, folder, 3000)
 
-    subjects = load_subjects()
+
+def judge_new_heads(head: HeadModel, folder: Path, count: int) -> None:
+    """Measure new heads of every way, print them beside published adults, draw one of each group."""
     populations = {about: training_population(head, about_group=about) for about in (False, True)}
 
     def draw(name: str, groups: jax.Array) -> dict[str, np.ndarray]:
         method, about_group = WAYS[name]
-        keys = jax.random.split(jax.random.key(1), len(groups))
         way = METHODS[method]
+        keys = jax.random.split(jax.random.key(1), len(groups))
         heads = jax.jit(partial(make_heads, way))(way.prepare(populations[about_group]), keys, groups)
         return {what: np.asarray(value) for what, value in heads.items()}
 
     groups = assign_groups(jax.random.key(0), group_shares(head.group_names), count=count)
     rows = {name: compare(head, jnp.asarray(draw(name, groups)["vertices"]), groups) for name in WAYS}
     print(f"\n{count} new heads of each way: mean +- standard deviation, in mm\n\n{people_table(rows)}")
-    if not _QUICK.value:
-        write_image(folder / "deformation-errors.png", draw_errors(head, list(shapes.values())[1]))
-        write_image(folder / "deformation-heads.png", draw_heads(head, subjects, draw))
+    write_image(folder / "deformation-heads.png", draw_heads(head, load_subjects(), draw))
 
 
 if __name__ == "__main__":
