@@ -9,6 +9,7 @@ to do), 1 after a defect of its own.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from tqdm import tqdm
 from digitaltwin.deformation import PolarConfig, assign_groups, group_shares
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.io.assets import asset_path
 from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.types import InputError
 from digitaltwin.version import __version__
 from experiments import command
-from experiments.new_heads import METHODS, make_heads, training_population
+from experiments.new_heads import METHODS, TOGETHER, make_heads, training_population
 
 ORIGINS = ("all", "group")
 _OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")
@@ -38,13 +40,15 @@ _METHOD = flags.DEFINE_enum(
     "method", "polar", list(METHODS), "Polar mixing; or, as ablations, categorised PCA or none."
 )
 _ORIGIN = flags.DEFINE_enum("origin", "all", ORIGINS, "Mix about the mean of all subjects, or of each group.")
-_QUICK = flags.DEFINE_bool("quick", False, "200 heads in chunks of 100, for a first look.")
+_QUICK = flags.DEFINE_bool("quick", False, "At most 200 heads in chunks of 100, for a first look.")
 
 
 def settings(head: HeadModel, count: int, chunk: int) -> dict[str, Any]:
-    """All that decides what the files hold."""
+    """All that decides what the files hold, but for the machine's own rounding."""
     return {
         "digitaltwin": __version__,
+        "jax": jax.__version__,
+        **{name: hashlib.sha256(asset_path(name).read_bytes()).hexdigest() for name in ("head.npz", "subjects.npz")},
         "count": count,
         "chunk": chunk,
         "seed": _SEED.value,
@@ -62,12 +66,14 @@ def begin(folder: Path, wanted: dict[str, Any]) -> None:
     Raises:
         InputError: it holds others.
     """
+    for left in folder.glob(".heads-*.npz.*"):  # of a run that was killed while it wrote
+        left.unlink()
     path = folder / "augment.json"
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON ({error}); remove the folder, or name another --out.") from error
+            found = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: says nothing of how the heads here were made; name another --out.") from error
         # JSON knows no tuples.
         differing = [name for name, value in json.loads(json.dumps(wanted)).items() if found.get(name) != value]
         if differing:
@@ -93,7 +99,9 @@ def finished(path: Path, length: int) -> bool:
 def main() -> None:
     """Read the flags, make what is missing, say where it is."""
     command.keep_compiled_programs()
-    count, chunk = (200, 100) if _QUICK.value else (_COUNT.value, _CHUNK.value)
+    if _ORIGIN.value == "group" and _METHOD.value != "polar":
+        raise InputError(f"--origin=group: has no meaning for --method={_METHOD.value}; leave it out.")
+    count, chunk = (min(_COUNT.value, 200), min(_CHUNK.value, 100)) if _QUICK.value else (_COUNT.value, _CHUNK.value)
     folder = make_folder(_OUT.value)
     head = load_head()
     begin(folder, settings(head, count, chunk))
@@ -108,7 +116,10 @@ def main() -> None:
 def make_chunks(
     head: HeadModel, folder: Path, paths: list[Path], missing: list[int], *, count: int, chunk: int
 ) -> None:
-    """Make and write the chunks that are missing; what a head is depends on the seed and its number alone."""
+    """Make and write the chunks that are missing.
+
+    A head depends on the seed, its number and its group (the order of the groups on ``count``), not on its chunk.
+    """
     method = METHODS[_METHOD.value]
     stock = method.prepare(training_population(head, about_group=_ORIGIN.value == "group"))
     of_groups, of_heads = jax.random.split(jax.random.key(_SEED.value))
@@ -123,8 +134,9 @@ def make_chunks(
     done = count - sum(min(chunk, count - number * chunk) for number in missing)
     with tqdm(total=count, initial=done, unit=" heads") as bar:
         for number in missing:
-            # The last chunk is computed as long as the others, for one compilation, and cut.
-            numbers = np.arange(number * chunk, (number + 1) * chunk)
+            # Every chunk is computed in whole portions, and cut: one of another size would be compiled, and round,
+            # differently.
+            numbers = number * chunk + np.arange(-(-chunk // TOGETHER) * TOGETHER)
             heads = make_some(stock, jnp.asarray(numbers), jnp.asarray(groups[np.minimum(numbers, count - 1)]))
             length = min(chunk, count - number * chunk)
             arrays = {name: np.asarray(value)[:length] for name, value in heads.items()}

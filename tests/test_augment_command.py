@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,28 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(folder, tmp_path):
     assert (tmp_path / "heads-00001.npz").stat().st_mtime_ns == kept
 
 
+def test_a_killed_run_goes_on_where_it_was(folder, tmp_path):
+    command = [sys.executable, "-m", "experiments.augment", f"--count={COUNT}", f"--chunk={CHUNK}", f"--out={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "heads-00000.npz").exists():
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    (tmp_path / ".heads-00002.npz.0123").write_bytes(b"half a file")
+    first = (tmp_path / "heads-00000.npz").stat().st_mtime_ns
+    run(f"--out={tmp_path}")
+    assert files(tmp_path) == files(folder)
+    assert (tmp_path / "heads-00000.npz").stat().st_mtime_ns == first
+
+
+def test_heads_do_not_depend_on_the_size_of_the_chunks(folder, tmp_path):
+    run(f"--out={tmp_path}", "--chunk=50")
+    whole = load_arrays(tmp_path / "heads-00000.npz")[0]
+    parts = [load_arrays(path)[0] for path in sorted(folder.glob("heads-*.npz"))]
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([part[name] for part in parts]))
+
+
 def test_other_settings_are_refused_in_the_same_folder(folder):
     before = files(folder)
     for flag in ("--seed=1", "--method=pca"):
@@ -82,7 +105,7 @@ def test_other_settings_are_refused_in_the_same_folder(folder):
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("flag", ["--method=pca", "--origin=group"])
+@pytest.mark.parametrize("flag", ["--method=pca", "--method=none", "--origin=group"])
 def test_other_methods_make_other_heads(folder, tmp_path, flag):
     run(f"--out={tmp_path}", "--count=20", flag)
     mine, other = (load_arrays(path / "heads-00000.npz")[0] for path in (tmp_path, folder))
@@ -91,7 +114,15 @@ def test_other_methods_make_other_heads(folder, tmp_path, flag):
     assert np.linalg.norm(mine["vertices"] - other["vertices"].mean(0), axis=2).mean() < 15
 
 
-@pytest.mark.parametrize("flag", ["--count=0", "--method=magic", "--nosuch=1"])
-def test_wrong_flags_are_named(tmp_path, flag):
-    message = run(f"--out={tmp_path}", flag, expect=2).stderr
-    assert flag.split("=")[0].strip("-") in message
+@pytest.mark.parametrize(
+    "flags", [["--count=0"], ["--method=magic"], ["--nosuch=1"], ["--origin=group", "--method=pca"]]
+)
+def test_wrong_flags_are_named(tmp_path, flags):
+    message = run(f"--out={tmp_path}", *flags, expect=2).stderr
+    assert flags[0].split("=")[0].strip("-") in message
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "augment.json").write_text("[]")
+    assert "name another --out" in run(f"--out={tmp_path}", expect=2).stderr
+    assert (tmp_path / "augment.json").read_text() == "[]"

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from digitaltwin.deformation.representation import Reference, decode, encode, make_reference
 from digitaltwin.deformation.sampling import Mixture, PolarConfig, mix, polar_mixture
 from digitaltwin.geometry.alignment import align, transform
+from digitaltwin.types import InputError
 
 _PAPER = PolarConfig()
 _ENCODED_TOGETHER = 32  # subjects; a few hundred MB of intermediate results
@@ -64,8 +65,16 @@ def make_population(
 
     Returns:
         The population.
+
+    Raises:
+        InputError: groups of another number of subjects, or a group below the largest without a member.
     """
+    if groups.shape != shapes.shape[:1]:
+        raise InputError(f"groups: has shape {groups.shape}, not {shapes.shape[:1]}; give one for each subject.")
     usable = np.asarray(groups) >= 0
+    empty = np.flatnonzero(np.bincount(np.asarray(groups)[usable], minlength=1) == 0)
+    if len(empty):
+        raise InputError(f"groups: no subject to be mixed is of group {empty[0]}; number the groups without gaps.")
     mean = np.mean(np.asarray(shapes, np.float64)[usable], axis=0)
     reference = make_reference(mean, faces)
     code = jax.jit(jax.vmap(encode, in_axes=(None, 0)))

@@ -23,8 +23,9 @@ Where this departs from the paper:
 * Half of the edges of a real head mesh have cotangent weights near zero or below; weights are raised to a floor.
 * ``A p = K T`` is solved for the displacement from the reference, ``A d = K (T - I)``: in float32 a twentieth of the
   error.
-* log R is continuous over the surface: along a breadth-first tree of each component a vertex takes, of all rotation
-  vectors of R_i, the one nearest to its parent's, so that a bend by more than 180 degrees interpolates as a bend.
+* log R is continuous over a component as long as its rotations stay clear of full turns: along a breadth-first tree a
+  vertex takes, of all rotation vectors of R_i, the one nearest to its parent's, so that a bend by more than 180 degrees
+  interpolates as a bend. The root's is the shortest one.
 
 T has nine numbers a vertex where p has three, yet ``decode(encode(p))`` is not p: averaging T over an edge loses its
 curvature (at most a few mm on a head, 0.05 mm on average over expressions). With ``exact=True`` T gets the smallest
@@ -59,8 +60,10 @@ NORMAL_WEIGHT = 0.1
 """Weight of the virtual edge along the normal, relative to half the trace of the ring's own moments: its mean share."""
 _DENSE_UP_TO = 6000  # vertices; on accelerators, whose memory the inverse's square has to fit
 _REFINEMENTS = 2
-_SMALL_ANGLE = 1e-3  # rad; below it the axis of a rotation is rounding
-_SERIES_BELOW = 1e-6  # rad^2; there two terms are exact to double precision
+_ROUNDING_ANGLE = 100.0  # units of the last place [rad]; below it the axis of a rotation is rounding
+_LARGEST_STEP = 0.7  # rad, from one vertex to the next on a surface; more is a ring that is folded over
+_SERIES_BELOW = 1e-8  # rad^2; there two terms are exact to double precision
+_VANISHING = 1e-6  # of the areas around a vertex; what is left of their normals' sum when they cancel
 
 
 class Tree(NamedTuple):
@@ -120,16 +123,18 @@ def make_reference(
     Args:
         vertices: Positions of the reference [mm].
         faces: Triangles of an oriented manifold, with or without boundary, in any number of components.
-        dense: Whether to solve with dense inverses, or by nested dissection. By default what measured faster: on CPUs
-            dissection; on accelerators the inverse, while it is small enough to keep.
-        dtype: Floating-point type of all arrays.
+        dense: Whether to solve with dense inverses, or by nested dissection. By default, on CPUs dissection, which
+            measured faster at every size; on accelerators, where this is not measured yet, the inverse while it is
+            small enough to keep.
+        dtype: Floating-point type of all arrays; float64 needs ``jax_enable_x64``.
 
     Returns:
         The reference. Meshes of the same faces can be encoded against it.
 
     Raises:
         InputError: the mesh is no such manifold (:func:`digitaltwin.geometry.surface.check_surface` names the
-            vertices or faces), or vertices have fewer than three neighbours.
+            vertices or faces), vertices have fewer than three neighbours, or the faces around one cancel; or JAX does
+            not have the dtype.
 
     Example:
         >>> import numpy as np
@@ -143,6 +148,8 @@ def make_reference(
         [0.0, 0.0, 2.0]
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
+    if dtype not in (jnp.float32, jnp.float64) or (dtype == jnp.float64 and not jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
+        raise InputError(f"dtype: {np.dtype(dtype)} cannot be used; take float32, or float64 with jax_enable_x64.")
     check_surface(vertices, faces)
     count = len(vertices)
     stiffness = cotangent_stiffness(vertices, faces, floor=WEIGHT_FLOOR)
@@ -162,10 +169,7 @@ def make_reference(
     at_held = sp.diags_array(held.astype(float))
 
     divergence = sp.csr_array(free @ _divergence(stiffness, vertices))
-    raw = np.asarray(face_normals(jnp.asarray(vertices), jnp.asarray(faces)))
-    raw = np.stack([np.bincount(faces.ravel(), np.repeat(raw[:, x], 3), minlength=count) for x in range(3)], axis=1)
-    areas = np.linalg.norm(raw, axis=1)
-    normals = raw / np.where(areas > 0, areas, 1)[:, None]
+    normals, areas = _normals(vertices, faces)
     gradient, normal_gradient = _gradient(stiffness, vertices, normals)
 
     patches = patches_of(vertices)
@@ -205,17 +209,21 @@ def encode(reference: Reference, vertices: Float[Array, "v 3"], *, exact: bool =
             without.
 
     Returns:
-        For each vertex log R as a rotation vector x, y, z [rad], then S - I as xx, yy, zz, xy, xz, yz. Continuous in
-        the vertices and differentiable but where a rotation is undetermined; gradients are finite there too.
+        For each vertex log R as a rotation vector x, y, z [rad], then S - I as xx, yy, zz, xy, xz, yz. Continuous and
+        differentiable in the vertices, but for two places: where a component as a whole is turned by 180 degrees, all
+        its rotation vectors change by a full turn together; and where a rotation is undetermined. Gradients are finite
+        there too.
 
     Raises:
         InputError: another number of vertices than the reference's.
     """
     _check_shape("vertices", vertices, reference.vertices.shape)
-    displacement = vertices - reference.vertices
-    transposed = _deformation_gradient(reference, vertices, displacement)
+    moved = vertices - reference.vertices
+    # A component's place says nothing; without it, rounding does not grow with the distance from the reference.
+    moved = moved - moved[reference.anchors][reference.component]
+    transposed = _deformation_gradient(reference, moved)
     if exact:
-        transposed = _correct(reference, transposed, displacement)
+        transposed = _correct(reference, transposed, moved)
     quaternion = jax.vmap(polar_quaternion)(jnp.swapaxes(transposed, 1, 2))
     s = jax.vmap(stretch)(quaternion, jnp.swapaxes(transposed, 1, 2))
     logarithm = _unwrap(reference, jax.vmap(rotation_vector_from_quaternion)(quaternion))
@@ -295,28 +303,32 @@ def _gradient_changes(feature: Float[Array, "v 9"]) -> Float[Array, "v 3 3"]:
     return jnp.stack(entries, axis=1).reshape(-1, 3, 3)
 
 
-def _deformation_gradient(reference: Reference, vertices: Array, displacement: Array) -> Float[Array, "v 3 3"]:
+def _deformation_gradient(reference: Reference, moved: Float[Array, "v 3"]) -> Float[Array, "v 3 3"]:
     """T' of Eq. 5, as the change against the reference, whose own T is I."""
-    normals = face_normals(vertices, reference.faces)
-    summed = jnp.zeros_like(vertices).at[reference.faces].add(normals[:, None, :])
+    normals = face_normals(reference.vertices + moved, reference.faces)
+    summed = jnp.zeros_like(moved).at[reference.faces].add(normals[:, None, :])
     squared = jnp.sum(summed**2, axis=1, keepdims=True)
     safe = jnp.where(squared > 0, squared, 1)  # keeps the root's infinite slope out of the gradient
     # |m| = sqrt(area / area of the reference), so m = sum / sqrt(|sum| area).
     target = jnp.where(squared > 0, summed / (safe**0.25 * jnp.sqrt(reference.areas)[:, None]), 0)
-    by_edges = reference.gradient.apply(displacement).reshape(-1, 3, 3)
+    by_edges = reference.gradient.apply(moved).reshape(-1, 3, 3)
     by_normal = reference.normal_gradient[:, :, None] * (target - reference.normals)[:, None, :]
-    return jnp.eye(3, dtype=vertices.dtype)[None] + by_edges + by_normal
+    return jnp.eye(3, dtype=moved.dtype)[None] + by_edges + by_normal
 
 
-def _correct(reference: Reference, transposed: Array, displacement: Array) -> Float[Array, "v 3 3"]:
-    """T' changed as little as makes Eq. 8 hold; repeated against float32's rounding."""
-    correction = reference.correction
-    moved = displacement - displacement[reference.anchors][reference.component]
-    wanted = correction.stiffness.apply(moved)
+def _correct(
+    reference: Reference, transposed: Float[Array, "v 3 3"], moved: Float[Array, "v 3"]
+) -> Float[Array, "v 3 3"]:
+    """T' changed as little as makes Eq. 8 hold.
+
+    What is missing, ``A p - K T``, is ``A (p - decode(T))``: formed so, from positions that nearly agree, float32
+    loses nothing, where ``A p`` and ``K T`` would cancel. Repeated, because the solve rounds too.
+    """
     identity = jnp.eye(3, dtype=transposed.dtype)[None]
     for _ in range(_REFINEMENTS):
-        missing = wanted - reference.divergence.apply((transposed - identity).reshape(-1, 3))
-        change = correction.spread.apply(correction.factor.solve(missing))
+        decoded = reference.factor.solve(reference.divergence.apply((transposed - identity).reshape(-1, 3)))
+        missing = reference.correction.stiffness.apply(moved - decoded)
+        change = reference.correction.spread.apply(reference.correction.factor.solve(missing))
         transposed = transposed + change.reshape(-1, 3, 3)
     return transposed
 
@@ -324,29 +336,52 @@ def _correct(reference: Reference, transposed: Array, displacement: Array) -> Fl
 def _unwrap(reference: Reference, logarithm: Float[Array, "v 3"]) -> Float[Array, "v 3"]:
     """Rotation vectors made continuous: whole turns added along the tree.
 
-    The vectors of one rotation are ``(angle + 2 pi k) axis``; nearest to the parent's r is ``k = round((r . axis -
-    angle) / 2 pi)``. Where the rotation is nearly none, its axis is rounding: turns go around the parent's.
+    The vectors of one rotation are ``(angle + 2 pi k) axis``; nearest to r is ``k = round((r . axis - angle) / 2 pi)``.
+    Where the rotation is none to rounding, its axis is r's. r is the parent's vector, or, if that is far from its own
+    parent's, the one that the parent was compared with: a ring that is folded over leads nobody astray.
     """
     squared = jnp.sum(logarithm**2, axis=1, keepdims=True)
-    determined = squared > _SMALL_ANGLE**2
-    angle = jnp.sqrt(jnp.where(determined, squared, 1))
-    own_axis = logarithm / angle
+    determined = squared > (_ROUNDING_ANGLE * jnp.finfo(logarithm.dtype).eps) ** 2
+    own_axis = logarithm / jnp.sqrt(jnp.where(determined, squared, 1))
 
-    def descend(unwrapped: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
+    def descend(carried: tuple[Array, Array], level: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        unwrapped, trusted = carried
         vertices, parents = level
-        above = unwrapped[parents]
+        above, own = trusted[parents], logarithm[vertices]
         length = jnp.sqrt(jnp.sum(above**2, axis=1, keepdims=True))
-        parent_axis = above / jnp.where(length > 0, length, 1)
-        axis = jnp.where(determined[vertices], own_axis[vertices], parent_axis)
-        own = logarithm[vertices]
+        axis = jnp.where(determined[vertices], own_axis[vertices], above / jnp.where(length > 0, length, 1))
         turns = jnp.round(jnp.sum((above - own) * axis, axis=1, keepdims=True) / (2 * jnp.pi))
-        return unwrapped.at[vertices].set(own + 2 * jnp.pi * turns * axis, mode="drop"), None
+        found = own + 2 * jnp.pi * turns * axis
+        near = jnp.sum((found - above) ** 2, axis=1, keepdims=True) < _LARGEST_STEP**2
+        unwrapped = unwrapped.at[vertices].set(found, mode="drop")
+        return (unwrapped, trusted.at[vertices].set(jnp.where(near, found, above), mode="drop")), None
 
     # The turns are whole numbers: found without derivatives, they are then a factor of the logarithm.
-    unwrapped = jax.lax.stop_gradient(jax.lax.scan(descend, logarithm, reference.tree)[0])
-    whole = unwrapped - jax.lax.stop_gradient(logarithm)
+    (unwrapped, _), _ = jax.lax.scan(descend, (logarithm, logarithm), reference.tree)
+    whole = jax.lax.stop_gradient(unwrapped - logarithm)
     along = jnp.sum(whole * jax.lax.stop_gradient(own_axis), axis=1, keepdims=True)
-    return jnp.where(determined, logarithm + along * own_axis, logarithm + whole)
+    return logarithm + jnp.where(determined, along * own_axis, whole)
+
+
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, " v"]]:
+    """Unit normal of each vertex, and the length of the sum of its faces' normals, in float64.
+
+    Raises:
+        InputError: where the faces around a vertex cancel.
+    """
+    a, b, c = np.moveaxis(vertices[faces], 1, 0)
+    of_faces = np.cross(b - a, c - a)
+    corners, count = faces.ravel(), len(vertices)
+    total = np.stack([np.bincount(corners, np.repeat(x, 3), minlength=count) for x in of_faces.T], axis=1)
+    length = np.linalg.norm(total, axis=1)
+    around = np.bincount(corners, np.repeat(np.linalg.norm(of_faces, axis=1), 3), minlength=count)
+    cancelled = np.flatnonzero(length < _VANISHING * around)
+    if len(cancelled):
+        raise InputError(
+            f"vertices: the faces around {len(cancelled)} of {count} lie on one another ({cancelled[0]} is the first), "
+            "so that these have no normal; move them apart."
+        )
+    return total / length[:, None], length
 
 
 def _divergence(stiffness: sp.csr_array, vertices: np.ndarray) -> sp.csr_array:

@@ -23,6 +23,8 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int, Key
 
+from digitaltwin.types import InputError
+
 ETHNICITY_SHARES = {"asian": 0.65, "caucasian": 0.30, "african": 0.05}
 """Shares of the paper's 10,000 heads; each in equal parts women and men."""
 
@@ -37,6 +39,11 @@ class PolarConfig:
     """Range of r, uniform."""
     angle_rad: tuple[float, float] = (0.0, pi / 2)
     """Range of each t, uniform."""
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that are none."""
+        if self.subjects < 1 or not 0 <= self.radius[0] <= self.radius[1]:
+            raise InputError(f"PolarConfig: {self}; subjects must be 1 or more, radius a range (low, high) from 0.")
 
 
 class Mixture(NamedTuple):
@@ -69,7 +76,8 @@ def polar_coefficients(key: Key[Array, ""], *, config: PolarConfig = PolarConfig
     low, high = config.angle_rad
     angles = jax.random.uniform(of_angles, (config.subjects - 1,), minval=low, maxval=high)
     sines = jnp.cumprod(jnp.concatenate([jnp.ones(1), jnp.sin(angles)]))
-    return radius * sines * jnp.concatenate([jnp.cos(angles), jnp.ones(1)])
+    cosines = jnp.maximum(jnp.cos(angles), 0)  # float32's pi/2 is past the right angle
+    return radius * sines * jnp.concatenate([cosines, jnp.ones(1)])
 
 
 def choose_subjects(
@@ -150,9 +158,10 @@ def mix(
 
     # A loop, so that no copy of the m features is made, and so that XLA does not fuse the sum into what comes next: the
     # nine channels of a decoder would each compute it anew.
+    mixture = mixture._replace(coefficients=mixture.coefficients.astype(features.dtype))
     first = jnp.zeros(features.shape[1:], features.dtype)
     if origin is not None:
-        first = (1 - jnp.sum(mixture.coefficients)) * origin
+        first = (1 - jnp.sum(mixture.coefficients)) * origin.astype(features.dtype)
     return jax.lax.scan(add, first, mixture)[0]
 
 
@@ -179,14 +188,19 @@ def group_components(
 
     Returns:
         Means, components, deviations.
+
+    Raises:
+        InputError: a group has no member.
     """
     size = shapes[0].size
     mean, modes, deviation = np.zeros((count, size)), np.zeros((count, components, size)), np.zeros((count, components))
     for group in range(count):
         members = np.asarray(shapes, np.float64)[groups == group].reshape(-1, size)
+        if not len(members):
+            raise InputError(f"groups: none of the subjects is of group {group}; it has no components.")
         mean[group] = members.mean(axis=0)
         _, singular, vt = np.linalg.svd(members - mean[group], full_matrices=False)
-        kept = min(components, len(members) - 1)
+        kept = min(components, len(members) - 1, len(vt))
         modes[group, :kept] = vt[:kept]
         deviation[group, :kept] = singular[:kept] / np.sqrt(max(1, len(members) - 1))
     arrays = (mean.reshape(count, -1, 3), modes.reshape(count, components, -1, 3), deviation)
@@ -217,13 +231,20 @@ def group_shares(group_names: tuple[str, ...]) -> Float[np.ndarray, " g"]:
         group_names: As in ``HeadModel.group_names``: "female-asian".
 
     Returns:
-        Shares; they sum to one.
+        Shares; of all six they sum to one.
+
+    Raises:
+        InputError: an ethnicity that the paper has no share for.
 
     Example:
         >>> group_shares(("female-asian", "male-african")).tolist()
         [0.325, 0.025]
     """
-    return np.array([ETHNICITY_SHARES[name.split("-")[1]] / 2 for name in group_names])
+    ethnicities = [name.partition("-")[2] for name in group_names]
+    unknown = [name for name, ethnicity in zip(group_names, ethnicities) if ethnicity not in ETHNICITY_SHARES]
+    if unknown:
+        raise InputError(f"group_names: {unknown[0]!r} is none of gender-ethnicity with {', '.join(ETHNICITY_SHARES)}.")
+    return np.array([ETHNICITY_SHARES[ethnicity] / 2 for ethnicity in ethnicities])
 
 
 def assign_groups(key: Key[Array, ""], shares: Float[np.ndarray, " g"], *, count: int) -> Int[Array, " b"]:
@@ -239,12 +260,17 @@ def assign_groups(key: Key[Array, ""], shares: Float[np.ndarray, " g"], *, count
     Returns:
         Indices of groups.
 
+    Raises:
+        InputError: shares that are negative or do not sum to one.
+
     Example:
         >>> import jax, numpy as np
         >>> np.bincount(assign_groups(jax.random.key(0), np.array([0.65, 0.30, 0.05]), count=20)).tolist()
         [13, 6, 1]
     """
     exact = np.asarray(shares, np.float64) * count
+    if (exact < 0).any() or abs(exact.sum() - count) > 1e-6 * count:
+        raise InputError(f"shares: {np.asarray(shares).tolist()} are negative or do not sum to one.")
     whole = np.floor(exact + 1e-9).astype(int)
     largest = np.argsort(whole - exact, kind="stable")[: count - whole.sum()]
     whole[largest] += 1

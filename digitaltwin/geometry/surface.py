@@ -51,7 +51,7 @@ def check_surface(vertices: Float[np.ndarray, "..."], faces: Shaped[np.ndarray, 
     _refuse("faces", crowded, "share an edge with more than one other", "remove all but two faces at each edge")
     turned = np.zeros(len(faces), bool)
     turned[face_of[_later_copies(directed)]] = True
-    _refuse("faces", turned, "are oriented against a neighbour", "reverse the order of their vertices")
+    _refuse("faces", turned, "are oriented against a neighbour", "reverse their order, if the surface has two sides")
     _refuse("vertices", _fans(faces, directed, count) > 1, "join surfaces that only touch there", "duplicate them")
 
 

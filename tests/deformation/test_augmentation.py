@@ -14,7 +14,9 @@ from digitaltwin.deformation import (
     make_population,
     mixed_head,
 )
-from digitaltwin.head import neutral_shape
+from digitaltwin.head import load_head, neutral_shape
+from digitaltwin.types import InputError
+from experiments.new_heads import training_population
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,21 @@ def test_the_closest_subject_is_the_nearest_of_the_group(population, shapes):
         distance = np.sum((np.asarray(shapes, np.float64) - np.asarray(near, np.float64)) ** 2, axis=(1, 2))
         members = np.flatnonzero(GROUPS == 0)
         assert int(found(population, near, jnp.asarray(0))) == members[distance[members].argmin()]
+
+
+def test_shipped_subjects_turn_by_less_than_half_a_turn():
+    # A ring that is folded over must not lead its neighbours to rotation vectors of another turn.
+    population = training_population(load_head(), about_group=False)
+    angle = np.linalg.norm(population.features[np.asarray(population.groups) >= 0, :, :3], axis=2)
+    assert angle.max() < 4.0  # a handful of folded rings themselves, at lids and lips
+    assert (angle > np.pi).sum() < 10
+    assert (angle > 2).mean() < 2e-4
+
+
+@pytest.mark.parametrize("groups", [[0, 2] * 20, [-1] * 40])
+def test_groups_with_gaps_or_without_members_are_refused(head, shapes, groups):
+    with pytest.raises(InputError, match="groups"):
+        make_population(shapes, head.faces, jnp.asarray(groups))
 
 
 def test_new_heads_are_of_one_group_reproducible_and_compiled_once(population):

@@ -17,6 +17,7 @@ from digitaltwin.deformation import (
     sample_components,
     single_subject,
 )
+from digitaltwin.types import InputError
 
 NAMES = tuple(
     f"{gender}-{ethnicity}" for gender in ("female", "male") for ethnicity in ("african", "asian", "caucasian")
@@ -34,7 +35,7 @@ def coefficients():
 def test_coefficients_are_polar_coordinates_in_the_positive_orthant(coefficients):
     radius = np.linalg.norm(coefficients, axis=1)
     assert coefficients.shape == (4000, 5)
-    assert (coefficients >= -1e-7).all()
+    assert (coefficients >= 0).all()
     assert radius.min() >= 0.6 - 1e-6
     assert radius.max() <= 1.3 + 1e-6
     # r and the angles, recovered, are uniform: mean and variance within four standard errors.
@@ -138,6 +139,34 @@ def test_categorised_pca_has_each_groups_mean_and_covariance():
         np.testing.assert_allclose(drawn.reshape(20_000, -1).mean(0), members.mean(0), atol=0.1)
         expected = np.cov(members.T)
         np.testing.assert_allclose(np.cov(drawn.reshape(20_000, -1).T), expected, atol=0.05 * expected.max())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PolarConfig(subjects=0), "subjects"),
+        (lambda: PolarConfig(radius=(1.3, 0.6)), "radius"),
+        (lambda: assign_groups(KEYS[0], np.array([1.0, 1.0]), count=10), "sum to one"),
+        (lambda: group_shares(("female-martian",)), "female-martian"),
+        (lambda: group_components(np.zeros((3, 4, 3)), np.array([0, 2, 2]), count=3), "group 1"),
+    ],
+)
+def test_wrong_settings_are_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_float64_features_are_mixed_in_float64():
+    with jax.enable_x64(True):
+        features = jnp.asarray(np.random.default_rng(0).normal(size=(482, 3, 9)))
+        for dtype in (jnp.float32, jnp.float64):
+            mixture = polar_mixture(jax.random.key(0), jnp.asarray(1), GROUPS)
+            assert mix(mixture, features.astype(dtype)).dtype == dtype
+
+
+def test_components_are_no_more_than_coordinates():
+    components = group_components(np.random.default_rng(0).normal(size=(20, 2, 3)), np.zeros(20, int), count=1)
+    assert (np.asarray(components.deviation[0]) > 0).sum() == 6
 
 
 def test_small_groups_have_fewer_components():

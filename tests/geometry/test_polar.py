@@ -94,6 +94,21 @@ def test_derivatives_are_those_of_finite_differences(name):
             )
 
 
+@pytest.mark.parametrize("least", [-1.0, -0.99999, -0.9999, -0.999])
+def test_near_mirror_images_the_product_stays_the_matrix(least):
+    turns = Rotation.random(400, rng=np.random.default_rng(0)).as_matrix()
+    matrices = jnp.asarray(turns[:200] @ np.diag([1, 1, least]) @ turns[200:], jnp.float32)
+    rotation, symmetric = jax.vmap(decompose)(matrices)
+    np.testing.assert_allclose(np.asarray(rotation) @ np.asarray(symmetric), matrices, atol=2e-4)
+
+
+def test_tiny_and_huge_matrices_have_their_rotation():
+    matrix = random_matrix(3)
+    for scale in (1e-30, 1e-18, 1e18, 1e30):
+        found = polar_quaternion(jnp.asarray(scale * matrix, jnp.float32))
+        np.testing.assert_allclose(found, polar_quaternion(jnp.asarray(matrix, jnp.float32)), atol=1e-6)
+
+
 @pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.diag([1.0, 0, 0]), np.diag([1.0, 1, -1]), -np.eye(3)])
 def test_where_the_rotation_is_undetermined_all_stays_finite(matrix):
     matrix = jnp.asarray(matrix, jnp.float32)
