@@ -101,5 +101,6 @@ class SparsePeer:
         """The same with A and K assembled and A factored for this one mesh."""
         stiffness, right = self.assemble()
         vertices = self.vertices.copy()
-        vertices[self.free] += spl.splu(stiffness).solve(self.right_hand_side(feature, right))
+        factor = spl.splu(stiffness, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+        vertices[self.free] += factor.solve(self.right_hand_side(feature, right))
         return vertices

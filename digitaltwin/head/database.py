@@ -134,11 +134,25 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
 
 
 _KINDS = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
+# Kinds, and numbers a person (none for one number; -1 for as many as the head has components).
+_COLUMNS = {
+    "identity": ("f", (-1,)),
+    "age_years": ("f", ()),
+    "group": ("iu", ()),
+    "skin": ("iu", ()),
+    "tone": ("f", (2,)),
+    "iris": ("f", (3,)),
+    "test": ("b", ()),
+}
 
 
 def _from_arrays(arrays: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> Subjects:
-    rows = {f.name: arrays[f.name] for f in fields(Subjects) if f.name not in _NAMES}
+    rows = {name: arrays[name] for name in _COLUMNS}
     for name, row in rows.items():
+        kinds, columns = _COLUMNS[name]
+        wrong = row.ndim != 1 + len(columns) or any(n not in (-1, m) for n, m in zip(columns, row.shape[1:]))
+        if wrong or row.dtype.kind not in kinds:
+            raise ValueError(f"{name} has shape {row.shape} and type {row.dtype}")
         if len(row) != len(rows["identity"]):
             raise ValueError(f"{name} tells of {len(row)} people, identity of {len(rows['identity'])}")
         if not np.isfinite(row).all():

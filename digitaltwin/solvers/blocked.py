@@ -41,9 +41,9 @@ class BlockedMatrix(NamedTuple):
         products = jnp.einsum("prc,pcd->prd", self.blocks, gathered, precision=Precision.HIGHEST)
         return products.reshape(-1, values.shape[1])[self.places]
 
-    def multiply_adds(self) -> int:
-        """Multiply-adds of :meth:`apply` for each column of the values, zeros included."""
-        return self.blocks.size
+    def multiply_adds(self, *, padding: bool = True) -> int:
+        """Multiply-adds of :meth:`apply` for each column of the values, with or without those by zero."""
+        return self.blocks.size if padding else int(jnp.count_nonzero(self.blocks))
 
 
 def block_matrix(

@@ -36,9 +36,9 @@ class DenseFactor(NamedTuple):
         """``A^-1 b`` for d columns."""
         return jnp.matmul(self.inverse, right, precision=Precision.HIGHEST)
 
-    def multiply_adds(self) -> int:
-        """Multiply-adds of :meth:`solve` for each column."""
-        return self.inverse.size
+    def multiply_adds(self, *, padding: bool = True) -> int:
+        """Multiply-adds of :meth:`solve` for each column, with or without those by zero."""
+        return self.inverse.size if padding else int(jnp.count_nonzero(self.inverse))
 
 
 class Level(NamedTuple):
@@ -86,9 +86,12 @@ class DissectedFactor(NamedTuple):
             solution = jnp.concatenate([block.reshape(-1, width), solution])[level.places]
         return solution
 
-    def multiply_adds(self) -> int:
-        """Multiply-adds of :meth:`solve` for each column, zeros included."""
-        return self.last.multiply_adds() + sum(level.inverse.size + 2 * level.coupling.size for level in self.levels)
+    def multiply_adds(self, *, padding: bool = True) -> int:
+        """Multiply-adds of :meth:`solve` for each column, with or without those by zero."""
+        # A level's coupling is used on the way down and on the way up.
+        blocks = [block for level in self.levels for block in (level.inverse, level.coupling, level.coupling)]
+        own = sum(block.size if padding else int(jnp.count_nonzero(block)) for block in blocks)
+        return own + self.last.multiply_adds(padding=padding)
 
 
 Factor = DenseFactor | DissectedFactor

@@ -208,6 +208,9 @@ def test_the_shipped_file_is_what_its_own_contents_are_written_as(tmp_path, subj
         ({"skin": np.full(512, 20, np.uint8)}, r"skin points outside \[0, 20\)"),
         ({"age_years": np.zeros(3, np.float32)}, "age_years tells of 3 people"),
         ({"tone": np.full((512, 2), np.nan, np.float32)}, "tone is not finite"),
+        ({"group": np.zeros(512, np.float32)}, "group has shape"),
+        ({"iris": np.zeros((512, 4), np.float32)}, "iris has shape"),
+        ({"identity": np.zeros(512, np.float32)}, "identity has shape"),
     ],
 )
 def test_files_that_do_not_fit_together_are_refused(tmp_path, change, problem):
