@@ -191,7 +191,9 @@ _NIOSH_COUNTS = {
 }
 # Mean and standard deviation [mm] in the order of _NIOSH_COUNTS. The survey's "Black" and "White" are african and
 # caucasian here; its "Other", mainly Asian Americans (Zhuang et al. 2005, AIHCE), stands for asian. "female" and "male"
-# are the unweighted whole survey, Hispanic people included, and hold more Black people than Table 1 does.
+# are the unweighted whole survey, Hispanic people included, and hold more Black people than Table 1 does. From the
+# per-subject data as the package faciometry summarises them (niosh2003.json, public domain as the data themselves); the
+# paper's own tables weight people to the US workforce and differ a little.
 _NIOSH_FIGURES: dict[str, tuple[tuple[float, float], ...]] = {
     "pupil_distance": (
         (63.14, 3.98), (65.07, 3.80), (65.51, 3.77), (61.99, 3.40), (61.17, 3.14), (67.70, 3.64), (64.89, 3.85),
