@@ -148,7 +148,7 @@ def make_reference(
         [0.0, 0.0, 2.0]
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
-    if dtype not in (jnp.float32, jnp.float64) or (dtype == jnp.float64 and not jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
+    if np.dtype(dtype) not in (np.float32, np.float64) or jax.dtypes.canonicalize_dtype(dtype) != np.dtype(dtype):
         raise InputError(f"dtype: {np.dtype(dtype)} cannot be used; take float32, or float64 with jax_enable_x64.")
     check_surface(vertices, faces)
     count = len(vertices)
