@@ -141,11 +141,11 @@ def make_reference(
         >>> corners = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         >>> tetrahedron = make_reference(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))
         >>> feature = encode(tetrahedron, 2 * tetrahedron.vertices)
-        >>> feature.round(3)[0].tolist()
-        [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+        >>> feature.round().astype(int)[0].tolist()
+        [0, 0, 0, 1, 1, 1, 0, 0, 0]
         >>> held = 2 * tetrahedron.vertices[tetrahedron.anchors]
-        >>> decode(tetrahedron, feature, anchor=held).round(3)[3].tolist()
-        [0.0, 0.0, 2.0]
+        >>> decode(tetrahedron, feature, anchor=held).round().astype(int)[3].tolist()
+        [0, 0, 2]
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
     if np.dtype(dtype) not in (np.float32, np.float64) or jax.dtypes.canonicalize_dtype(dtype) != np.dtype(dtype):
