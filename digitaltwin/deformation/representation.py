@@ -46,10 +46,10 @@ from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from digitaltwin.geometry.laplacian import cotangent_stiffness
-from digitaltwin.geometry.normals import face_normals
+from digitaltwin.geometry.normals import summed_normals
 from digitaltwin.geometry.polar import polar_quaternion, stretch
 from digitaltwin.geometry.rotations import rotation_vector_from_quaternion
-from digitaltwin.geometry.surface import check_surface
+from digitaltwin.geometry.surface import check_surface, refuse_where
 from digitaltwin.solvers.blocked import BlockedMatrix, block_matrix, patches_of
 from digitaltwin.solvers.dissection import Factor, factor_dense, factor_dissected
 from digitaltwin.types import InputError
@@ -98,7 +98,7 @@ class Reference(NamedTuple):
     normals: Float[Array, "v 3"]
     """``n^R``, unit."""
     areas: Float[Array, " v"]
-    """Length of the sum of the faces' normals around each vertex, as :func:`face_normals` measures them."""
+    """Length of the sum of the faces' normals around each vertex, as :func:`summed_normals` makes it [mm^2]."""
     divergence: BlockedMatrix
     """K [v 3v], rows of the held vertices zero."""
     factor: Factor
@@ -153,12 +153,8 @@ def make_reference(
     check_surface(vertices, faces)
     count = len(vertices)
     stiffness = cotangent_stiffness(vertices, faces, floor=WEIGHT_FLOOR)
-    few = np.flatnonzero(np.diff(stiffness.indptr) - 1 < 3)
-    if len(few):
-        raise InputError(
-            f"vertices: {len(few)} of {count} have fewer than three neighbours ({', '.join(map(str, few[:5]))}"
-            f"{', ...' if len(few) > 5 else ''}), which leaves their deformation undetermined; refine the mesh there."
-        )
+    neighbours = np.diff(stiffness.indptr) - 1
+    refuse_where("vertices", neighbours < 3, "have fewer than three neighbours", "refine the mesh there")
     if dense is None:
         dense = jax.default_backend() != "cpu" and count <= _DENSE_UP_TO
 
@@ -249,12 +245,17 @@ def decode(
         InputError: another number of vertices, or of anchors, than the reference's.
     """
     _check_shape("feature", feature, (len(reference.vertices), 9))
-    displacement = reference.factor.solve(reference.divergence.apply(_gradient_changes(feature).reshape(-1, 3)))
+    displacement = _displacement(reference, _gradient_changes(feature))
     if anchor is not None:
         _check_shape("anchor", anchor, (len(reference.anchors), 3))
         shift = anchor - reference.vertices[reference.anchors]
         displacement = displacement + shift[reference.component]
     return reference.vertices + displacement
+
+
+def _displacement(reference: Reference, change: Float[Array, "v 3 3"]) -> Float[Array, "v 3"]:
+    """``A^-1 K (T' - I)``: where Eq. 8 moves the reference, zero at the anchors [mm]."""
+    return reference.factor.solve(reference.divergence.apply(change.reshape(-1, 3)))
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -305,8 +306,7 @@ def _gradient_changes(feature: Float[Array, "v 9"]) -> Float[Array, "v 3 3"]:
 
 def _deformation_gradient(reference: Reference, moved: Float[Array, "v 3"]) -> Float[Array, "v 3 3"]:
     """T' of Eq. 5, as the change against the reference, whose own T is I."""
-    normals = face_normals(reference.vertices + moved, reference.faces)
-    summed = jnp.zeros_like(moved).at[reference.faces].add(normals[:, None, :])
+    summed = summed_normals(reference.vertices + moved, reference.faces)
     squared = jnp.sum(summed**2, axis=1, keepdims=True)
     safe = jnp.where(squared > 0, squared, 1)  # keeps the root's infinite slope out of the gradient
     # |m| = sqrt(area / area of the reference), so m = sum / sqrt(|sum| area).
@@ -326,8 +326,7 @@ def _correct(
     """
     identity = jnp.eye(3, dtype=transposed.dtype)[None]
     for _ in range(_REFINEMENTS):
-        decoded = reference.factor.solve(reference.divergence.apply((transposed - identity).reshape(-1, 3)))
-        missing = reference.correction.stiffness.apply(moved - decoded)
+        missing = reference.correction.stiffness.apply(moved - _displacement(reference, transposed - identity))
         change = reference.correction.spread.apply(reference.correction.factor.solve(missing))
         transposed = transposed + change.reshape(-1, 3, 3)
     return transposed
@@ -375,12 +374,8 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[Float[np.ndarray,
     total = np.stack([np.bincount(corners, np.repeat(x, 3), minlength=count) for x in of_faces.T], axis=1)
     length = np.linalg.norm(total, axis=1)
     around = np.bincount(corners, np.repeat(np.linalg.norm(of_faces, axis=1), 3), minlength=count)
-    cancelled = np.flatnonzero(length < _VANISHING * around)
-    if len(cancelled):
-        raise InputError(
-            f"vertices: the faces around {len(cancelled)} of {count} lie on one another ({cancelled[0]} is the first), "
-            "so that these have no normal; move them apart."
-        )
+    cancelled = length < _VANISHING * around
+    refuse_where("vertices", cancelled, "have no normal, as their faces lie on one another", "move these apart")
     return total / length[:, None], length
 
 

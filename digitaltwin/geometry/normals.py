@@ -22,6 +22,19 @@ def face_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Flo
     return jnp.cross(b - a, c - a)
 
 
+def summed_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
+    """Sum of the normals of the faces around each vertex, each as long as twice its face's area.
+
+    Args:
+        vertices: positions [mm].
+        faces: vertex indices, counter-clockwise seen from outside.
+
+    Returns:
+        Outward vectors [mm^2]; zero where a vertex has no face or its faces cancel.
+    """
+    return jnp.zeros_like(vertices).at[faces].add(face_normals(vertices, faces)[:, None, :])
+
+
 @jax.jit
 def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
     """Unit normal of each vertex: the normalised sum of its faces' normals, weighted by their areas.
@@ -41,9 +54,7 @@ def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> F
         >>> vertex_normals(corners, jnp.array([[0, 1, 2]]))[0].tolist()
         [0.0, 0.0, 1.0]
     """
-    normals = face_normals(vertices, faces)
-    summed = jnp.zeros_like(vertices).at[faces].add(normals[:, None, :])
-    return normalize(summed)
+    return normalize(summed_normals(vertices, faces))
 
 
 def normalize(vectors: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:

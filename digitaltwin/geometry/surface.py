@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from scipy.sparse.csgraph import connected_components
 
 from digitaltwin.types import InputError
@@ -31,28 +31,30 @@ def check_surface(vertices: Float[np.ndarray, "..."], faces: Shaped[np.ndarray, 
         raise InputError(f"faces: are {faces.dtype}; give the indices of vertices, as integers.")
     count = len(vertices)
     outside = np.any((faces < 0) | (faces >= count), axis=1)
-    _refuse("faces", outside, f"name vertices outside [0, {count})", "correct the indices")
-    _refuse("vertices", ~np.all(np.isfinite(vertices), axis=1), "are not finite", "correct or remove them")
+    refuse_where("faces", outside, f"name vertices outside [0, {count})", "correct the indices")
+    refuse_where("vertices", ~np.all(np.isfinite(vertices), axis=1), "are not finite", "correct or remove them")
     unused = np.bincount(faces.ravel(), minlength=count) == 0
-    _refuse("vertices", unused, "belong to no face", "remove them and renumber the faces")
+    refuse_where("vertices", unused, "belong to no face", "remove them and renumber the faces")
     a, b, c = faces.T
-    _refuse("faces", (a == b) | (b == c) | (c == a), "name one vertex twice", "remove them")
-    _refuse("faces", _later_copies(np.sort(faces, axis=1)), "repeat the vertices of another face", "remove them")
+    refuse_where("faces", (a == b) | (b == c) | (c == a), "name one vertex twice", "remove them")
+    refuse_where("faces", _later_copies(np.sort(faces, axis=1)), "repeat the vertices of another face", "remove them")
     corner = vertices[faces]
     sides = corner - np.roll(corner, 1, axis=1)
     area = np.linalg.norm(np.cross(sides[:, 1], sides[:, 2]), axis=1)
     longest = np.max(np.sum(sides**2, axis=2), axis=1)
-    _refuse("faces", area <= _FLAT * longest, "have no area", "remove them, or move their vertices apart")
+    refuse_where("faces", area <= _FLAT * longest, "have no area", "remove them, or move their vertices apart")
 
     directed = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
     face_of = np.repeat(np.arange(len(faces)), 3)
     _, edge, uses = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True, return_counts=True)
     crowded = np.isin(np.arange(len(faces)), face_of[uses[edge] > 2])
-    _refuse("faces", crowded, "share an edge with more than one other", "remove all but two faces at each edge")
+    refuse_where("faces", crowded, "share an edge with more than one other", "remove all but two faces at each edge")
     turned = np.zeros(len(faces), bool)
     turned[face_of[_later_copies(directed)]] = True
-    _refuse("faces", turned, "are oriented against a neighbour", "reverse their order, if the surface has two sides")
-    _refuse("vertices", _fans(faces, directed, count) > 1, "join surfaces that only touch there", "duplicate them")
+    refuse_where(
+        "faces", turned, "are oriented against a neighbour", "reverse their order, if the surface has two sides"
+    )
+    refuse_where("vertices", _fans(faces, directed, count) > 1, "join surfaces that only touch there", "duplicate them")
 
 
 def _fans(faces: np.ndarray, directed: np.ndarray, count: int) -> np.ndarray:
@@ -80,7 +82,18 @@ def _later_copies(rows: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _refuse(kind: str, offending: np.ndarray, problem: str, remedy: str) -> None:
+def refuse_where(kind: str, offending: Bool[np.ndarray, " n"], problem: str, remedy: str) -> None:
+    """Refuse a mesh some of whose parts have a fault.
+
+    Args:
+        kind: "vertices" or "faces".
+        offending: Mask of those that have it.
+        problem: What they are or do: "belong to no face".
+        remedy: What to do about it.
+
+    Raises:
+        InputError: any has; the first of them are named.
+    """
     found = np.flatnonzero(offending)
     if len(found):
         named = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")

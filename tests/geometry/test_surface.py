@@ -17,16 +17,16 @@ def changed(array, index, value):
     return copy
 
 
-def test_a_surface_with_boundary_passes():
-    check_surface(CORNERS, PYRAMID)
-
-
-def test_a_closed_surface_passes():
-    check_surface(CORNERS, np.concatenate([PYRAMID, [[0, 2, 1], [0, 3, 2]]]))
-
-
-def test_two_components_pass():
-    check_surface(np.concatenate([CORNERS, CORNERS + 5]), np.concatenate([PYRAMID, PYRAMID + 5]))
+@pytest.mark.parametrize(
+    ("vertices", "faces"),
+    [
+        (CORNERS, PYRAMID),  # with a boundary
+        (CORNERS, np.concatenate([PYRAMID, [[0, 2, 1], [0, 3, 2]]])),  # closed
+        (np.concatenate([CORNERS, CORNERS + 5]), np.concatenate([PYRAMID, PYRAMID + 5])),  # in two pieces
+    ],
+)
+def test_surfaces_pass(vertices, faces):
+    assert check_surface(vertices, faces) is None
 
 
 FAULTS = {
