@@ -20,7 +20,7 @@ Where this departs from the paper:
 * The second term of Eq. 5 is ours: a virtual edge along the unit normal n^R, without which T is undetermined where a
   ring is flat. Its target m is the deformed surface's normal, as long as the square root of its growth in area: so
   rotating *and scaling* p rotates and scales T, exactly. (A pull towards the identity would break both.)
-* Half of the edges of a real head mesh have cotangent weights near zero or below; weights are raised to a floor.
+* A tenth of the edges of the shipped head have negative cotangent weights; weights are raised to a floor.
 * ``A p = K T`` is solved for the displacement from the reference, ``A d = K (T - I)``: in float32 a twentieth of the
   error.
 * log R is continuous over a component as long as its rotations stay clear of full turns: along a breadth-first tree a
@@ -28,7 +28,7 @@ Where this departs from the paper:
   interpolates as a bend. The root's is the shortest one.
 
 T has nine numbers a vertex where p has three, yet ``decode(encode(p))`` is not p: averaging T over an edge loses its
-curvature (at most a few mm on a head, 0.05 mm on average over expressions). With ``exact=True`` T gets the smallest
+curvature (at most a few mm on a head, 0.03 mm on average over expressions). With ``exact=True`` T gets the smallest
 change that makes it so, ``dT = K'(K K')^-1 (A p - K T)``.
 
 All operators are constant: factored once, on the host in float64, they are applied as dense blocks
