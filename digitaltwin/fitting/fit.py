@@ -55,7 +55,7 @@ from digitaltwin.geometry.camera import Camera, camera_points, project
 from digitaltwin.geometry.rotations import compose, matrix_from_quaternion, quaternion_from_matrix
 from digitaltwin.head.markup import CONTOUR, LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.head.model import HeadModel
-from digitaltwin.solvers import minimise
+from digitaltwin.solvers import run
 from digitaltwin.types import InputError
 
 OK, NON_FINITE_INPUT, DEGENERATE_LANDMARKS, BEHIND_CAMERA, DIVERGED = range(5)
@@ -255,7 +255,7 @@ def fit(
         init = jax.tree.map(lambda part: jnp.asarray(part, start.translation.dtype), init)
         start = jax.tree.map(lambda given, own: jnp.where(status == OK, given, own), init, start)
     energy, propose = _problem(fitter, observation, start)
-    unknowns, energies = minimise(energy, propose, start, iterations=fitter.config.iterations)
+    unknowns, energies, *_ = run(energy, propose, start, iterations=fitter.config.iterations)
     return _result(fitter, shape, observation, unknowns, energies, status)
 
 
