@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from digitaltwin.geometry.alignment import align
 from digitaltwin.geometry.rotations import rotate
-from digitaltwin.solvers import dense_proposal, minimise
+from digitaltwin.solvers import dense_proposal, run
 
 # For each assumed dimension of the null space, the products b_a b_b that the distance equations are solved for.
 _PRODUCTS = {
@@ -158,7 +158,7 @@ def _camera_points(span: _Span) -> Float[Array, "n 3"]:
     def energy(beta: Float[Array, " 4"]) -> Float[Array, ""]:
         return jnp.sum(residual(beta) ** 2)
 
-    beta, _ = minimise(energy, dense_proposal(residual), span.start, iterations=_REFINEMENTS)
+    beta = run(energy, dense_proposal(residual), span.start, iterations=_REFINEMENTS).point
     controls = jnp.einsum("a,acx->cx", beta, span.null, precision=Precision.HIGHEST)
     return jnp.matmul(span.affine, controls, precision=Precision.HIGHEST)
 
