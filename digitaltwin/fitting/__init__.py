@@ -3,7 +3,7 @@
 from digitaltwin.fitting.config import FitConfig, GraphPrior
 from digitaltwin.fitting.energy import Unknowns
 from digitaltwin.fitting.epnp import Pose, epnp
-from digitaltwin.fitting.fit import FitResult, GroupFit, fit, fit_groups, fit_views
+from digitaltwin.fitting.fit import FitResult, GroupFit, fit, fit_groups, fit_views, predict_landmarks
 from digitaltwin.fitting.fitter import Fitter, make_fitter
 from digitaltwin.fitting.points import FacePoints, landmark_points_of, mesh_points_of
 from digitaltwin.fitting.residuals import outer_eye_distance_px, relative_rms, reprojection_errors_px
@@ -25,6 +25,7 @@ __all__ = [
     "make_fitter",
     "mesh_points_of",
     "outer_eye_distance_px",
+    "predict_landmarks",
     "relative_rms",
     "reprojection_errors_px",
 ]

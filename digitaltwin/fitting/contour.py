@@ -130,9 +130,7 @@ def candidate_normals(points: Float[Array, "l j 3"], *, closed: bool) -> Float[A
     return normalize(jnp.cross(difference(points, 0, closed), difference(points, 1, False)))
 
 
-def silhouettes(
-    camera: Camera, points: Float[Array, "l j 3"], normals: Float[Array, "l j 3"]
-) -> Int[Array, " l"]:
+def silhouettes(camera: Camera, points: Float[Array, "l j 3"], normals: Float[Array, "l j 3"]) -> Int[Array, " l"]:
     """The candidate of each line that is seen most nearly edge-on, ``argmin_j |n_j . v_j|``.
 
     Args:

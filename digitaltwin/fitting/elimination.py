@@ -188,9 +188,7 @@ def coupling(field: CorrectionField, choice: Choice | None, photos: int) -> Floa
     return jnp.concatenate([upper, lower], axis=1).reshape(count, count)
 
 
-def gather_forces(
-    field: CorrectionField, choice: Choice | None, forces: Float[Array, "w k 3"]
-) -> Float[Array, "p 3"]:
+def gather_forces(field: CorrectionField, choice: Choice | None, forces: Float[Array, "w k 3"]) -> Float[Array, "p 3"]:
     """``T' alpha``: multipliers of landmarks as multipliers of points."""
     n, count = field.fixed.shape[0], field.response.shape[1]
     fixed = jnp.sum(forces[:, :n], axis=0)

@@ -180,14 +180,14 @@ def _first_point(fitter: Fitter, photos: Photos, start: Unknowns, *, at_rest: bo
         return _Point(start, zero, jnp.zeros((), fitter.mean.dtype))
     price = field_energy(fitter.correction, start.multipliers)
     if fitter.lagged is not None:
-        price += jnp.einsum("e,eg,g->", start.change, fitter.lagged.quadratic, start.change, precision=Precision.HIGHEST)
+        price += jnp.einsum(
+            "e,eg,g->", start.change, fitter.lagged.quadratic, start.change, precision=Precision.HIGHEST
+        )
     fixed = field_at_fixed(fitter.correction, start.multipliers)
     return _Point(start, zero.at[:, : len(fixed)].add(fixed[None]), price)
 
 
-def _correspond(
-    fitter: Fitter, neutral: Neutral, photos: Photos, point: _Point
-) -> tuple[_Landmarks, _Point]:
+def _correspond(fitter: Fitter, neutral: Neutral, photos: Photos, point: _Point) -> tuple[_Landmarks, _Point]:
     """Freeze what the landmarks of every photo are on the head, and read the field there."""
     count, n = photos.landmarks.shape[0], fitter.fixed_count
     lagged = None if fitter.lagged is None else fitter.lagged.points
@@ -251,9 +251,7 @@ def _own(fitter: Fitter, photos: int, private: bool) -> Float[Array, "w u"]:
     return jnp.where(first | (private & (jnp.arange(u) < e))[None], 1.0, 0.0).astype(fitter.mean.dtype)
 
 
-def _energy(
-    fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _Point, *, private: bool
-) -> Float[Array, ""]:
+def _energy(fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _Point, *, private: bool) -> Float[Array, ""]:
     """E of Eq. 1 to 3."""
     config, unknowns = fitter.config, point.unknowns
 
@@ -326,9 +324,7 @@ def _moved(fitter: Fitter, unknowns: Unknowns, increment: Float[Array, " m"], *,
     )
 
 
-def _linearised(
-    fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _Point, *, private: bool
-) -> LinearModel:
+def _linearised(fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _Point, *, private: bool) -> LinearModel:
     """Residuals and priors about a point."""
     unknowns = point.unknowns
     count, k = photos.landmarks.shape[:2]

@@ -35,8 +35,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Float, Int, Num
 
+from digitaltwin.fitting.contour import nearest_on_outline, silhouettes
 from digitaltwin.fitting.elimination import field_at_vertices
 from digitaltwin.fitting.energy import Neutral, Photos, Unknowns, camera_of, minimise, neutral_points
 from digitaltwin.fitting.epnp import epnp
@@ -214,7 +215,9 @@ def fit_views(
         InputError: A number is not the fitter's; or the prior as printed, of one expression, meets several.
     """
     if fitter.lagged is not None and not share_expression:
-        raise InputError("fitter: lagged_laplacian knows one expression only; use share_expression=True, or another prior.")
+        raise InputError(
+            "fitter: lagged_laplacian knows one expression only; use share_expression=True, or another prior."
+        )
     return _fit_jitted(
         fitter,
         shape,
@@ -258,7 +261,48 @@ def fit_groups(
     return GroupFit(jax.tree.map(lambda part: part[best], results), best, energies)
 
 
-def _as_one(value):
+@jax.jit
+def predict_landmarks(
+    fitter: Fitter,
+    camera: Camera,
+    neutral: Float[Array, "v 3"],
+    expression: Float[Array, " e"],
+    *,
+    near: Float[Array, "k 2"] | None = None,
+) -> Float[Array, "k 2"]:
+    """Where a photo of a known head shows the landmarks, those of a sliding contour on its outline.
+
+    Args:
+        fitter: From :func:`~digitaltwin.fitting.fitter.make_fitter`.
+        camera: Pose and intrinsics, as in ``FitResult.camera``.
+        neutral: The person's neutral shape, as in ``FitResult.neutral`` [mm].
+        expression: Weights of the expressions.
+        near: Landmarks [px]; a contour's are the points of the outline nearest to them, or to its fixed anchors by
+            default.
+
+    Returns:
+        Landmarks [px], in the photo's order.
+    """
+    n, e = fitter.fixed_count, len(fitter.expressions)
+    neutral_ = neutral_points(fitter, neutral.astype(fitter.mean.dtype))
+
+    def image(base: Float[Array, "p 3"], modes: Float[Array, "p 3 u"]) -> Float[Array, "p 2"]:
+        moved = jnp.einsum("pxe,e->px", modes[..., :e], expression, precision=Precision.HIGHEST)
+        return project(camera, base + moved)
+
+    seen = image(neutral_.points, fitter.points.modes)
+    if fitter.contour is not None:
+        silhouette = silhouettes(camera, neutral_.candidates, neutral_.normals)
+        index = jnp.arange(len(silhouette)) * neutral_.candidates.shape[1] + silhouette
+        outline = image(neutral_.candidates.reshape(-1, 3)[index], fitter.contour.modes[index])
+        wanted = seen[n:] if near is None else near[fitter.order[n:]]
+        found = nearest_on_outline(outline, wanted, closed=fitter.closed_contour)
+        share = found.share[:, None]
+        seen = seen.at[n:].set((1.0 - share) * outline[found.first] + share * outline[found.second])
+    return jnp.zeros_like(seen).at[fitter.order].set(seen)
+
+
+def _as_one(value: ArrayLike | None) -> Array | None:
     """A photo's value as those of one photo."""
     return None if value is None else jnp.asarray(value)[None]
 
