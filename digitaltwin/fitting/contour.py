@@ -29,8 +29,8 @@ from digitaltwin.types import InputError
 LINE_SPACING_MM = 7.0
 """Distance of the lines along the outline: some 45 of them from ear to ear."""
 SPACING_MM = 6.0
-"""Distance of a line's candidates along the skin. Silhouettes are sought no finer: within half of it the skin leaves the
-line of sight by 0.1 mm."""
+"""Distance of a line's candidates along the skin. Silhouettes are sought no finer: within half of it the skin leaves
+the line of sight by 0.1 mm."""
 _PIVOT_MM = 40.0  # depth below the skin of the point that a line's rays start from
 
 
@@ -216,7 +216,7 @@ def _section(
     inward: np.ndarray,
     steps: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One line: rays from a point below the skin, fanned out in a plane, each hit the one nearest to its neighbour's."""
+    """One line: rays from a point below the skin, fanned out in a plane; of a ray's hits the one next to the last."""
     pivot = origin - _PIVOT_MM * normal
     found_faces, found_weights = {}, {}
     for direction in (1, -1):

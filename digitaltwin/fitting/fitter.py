@@ -84,12 +84,12 @@ class Fitter:
 
     @property
     def fixed_count(self) -> int:
-        """n."""
+        """N."""
         return self.correction.fixed.shape[0]
 
     @property
     def landmark_count(self) -> int:
-        """k."""
+        """K."""
         return self.order.shape[0]
 
 

@@ -12,7 +12,6 @@ from digitaltwin.fitting import (
     outer_eye_distance_px,
     predict_landmarks,
     relative_rms,
-    reprojection_errors_px,
 )
 from digitaltwin.geometry.camera import Camera, project
 from digitaltwin.head import landmark_points
