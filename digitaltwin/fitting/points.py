@@ -28,7 +28,7 @@ from digitaltwin.head.model import Anchors, HeadModel
 
 # Half the opening angle of the iris, of 11.7 mm, on an adult eyeball of 12.2 mm radius.
 _IRIS_ANGLE = float(np.arcsin(5.85 / 12.2))
-# Centre, then the rim's points towards +x, +y, -x, -y of the image, as the face mesh has them.
+# Centre, then the rim's points towards the subject's left, up, right and down: the face mesh's order for both eyes.
 _IRIS_DIRECTIONS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
 
@@ -133,7 +133,7 @@ def _on_irises(head: HeadModel) -> tuple[np.ndarray, ...]:
         ball = np.unique(parts_faces[part_of == head.part_names.index(name)])
         vertices = np.asarray(head.parts_mean, np.float64)[ball]
         centre, radius = vertices.mean(axis=0), np.linalg.norm(vertices - vertices.mean(axis=0), axis=1).mean()
-        across = np.sin(_IRIS_ANGLE) * np.array(_IRIS_DIRECTIONS) * [1.0, -1.0]  # the image's y runs downward
+        across = np.sin(_IRIS_ANGLE) * np.array(_IRIS_DIRECTIONS)
         axis = np.sqrt(1.0 - np.sum(across**2, axis=1, keepdims=True))
         points = centre + radius * np.concatenate([across, axis], axis=1)
         corners = np.asarray(head.parts_follow_vertices)[ball[:1]].repeat(len(points), axis=0)
