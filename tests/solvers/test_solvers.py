@@ -43,9 +43,7 @@ def test_a_linear_problem_takes_one_step():
     def residual(x):
         return jnp.float32(design) @ x - jnp.float32(data)
 
-    found, energies, *_ = run(
-        lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), jnp.zeros(4), iterations=1
-    )
+    found, energies, *_ = run(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), jnp.zeros(4), iterations=1)
     expected, *_ = np.linalg.lstsq(design, data)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert energies.shape == (2,)
