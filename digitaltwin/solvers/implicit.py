@@ -53,7 +53,7 @@ def at_minimum(energy: Energy, point: PyTree, *, solve: Solve = dense_solve) -> 
     Example:
         >>> def smallest(p):  # x* = p^2
         ...     return at_minimum(lambda x: (x - p**2) ** 2, jnp.array(9.0))
-        >>> jax.grad(smallest)(3.0).round(3).item()
+        >>> round(jax.grad(smallest)(3.0).item(), 3)
         6.0
     """
     return _root(energy, point, lambda start: start, solve, has_aux=False)
