@@ -86,7 +86,6 @@ def make_contour_lines(
     origins, tangents, behind, before = _resampled(np.asarray(path, np.float64), behind_mm, before_mm, closed)
     triangles = vertices[faces]
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    areas = np.linalg.norm(normals, axis=1, keepdims=True)
     middles = triangles.mean(axis=1)
     behind, before = np.rint(behind / SPACING_MM).astype(int), np.rint(before / SPACING_MM).astype(int)
     steps = np.arange(-max(behind), max(before) + 1)
@@ -99,9 +98,11 @@ def make_contour_lines(
         normal /= np.linalg.norm(normal)
         inward = np.cross(tangent, normal)
         inward *= np.sign(inward @ (np.asarray(inside) - origin))
-        line_faces, line_weights = _section(triangles, normals / areas, origin, normal, inward, steps)
+        across = (triangles - origin) @ tangent
+        cut = np.flatnonzero((across.min(axis=1) <= 0.0) & (across.max(axis=1) >= 0.0))
+        line_faces, line_weights = _section(triangles[cut], normals[cut], origin, normal, inward, steps)
         kept = np.clip(steps, first, last) - steps[0]
-        chosen.append(faces[line_faces[kept]])
+        chosen.append(faces[cut[line_faces[kept]]])
         weights.append(line_weights[kept])
     return ContourLines(np.stack(chosen), np.stack(weights))
 
