@@ -102,7 +102,16 @@ class Result(NamedTuple):
 
 
 def init(energy: Energy, point: PyTree, *, damping: Damping | None = ADAPTIVE) -> State:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Args:
+        energy: Sum of squares at x.
+        point: Initial unknowns.
+        damping: As for :func:`step`; its ``start`` is the first mu.
+
+    Returns:
+        The state, its energy computed.
+    """
     value = energy(point)
     start = 0.0 if damping is None else max(damping.start, damping.least)
     return State(point, value, jnp.full_like(value, start))

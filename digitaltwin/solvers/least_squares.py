@@ -153,7 +153,7 @@ def matrix_free_proposal(
         if precondition is not None:
             improve = precondition(x, damping)
         elif diagonal is not None:
-            improve = _jacobi(curvature, damping)
+            improve = _jacobi(curvature)
         increment = conjugate_gradient(
             damped, gradient, iterations=iterations, tolerance=tolerance, precondition=improve
         )
@@ -171,9 +171,11 @@ def _along(gradient: PyTree, push: Operator) -> PyTree:
     return jax.tree.map(lambda part: jnp.full_like(part, curvature), gradient)
 
 
-def _jacobi(diagonal: PyTree, damping: Float[Array, ""]) -> Operator:
+def _jacobi(diagonal: PyTree) -> Operator:
+    """Division by the diagonal; damped it is ``1 + mu`` times as large, a factor that no preconditioner needs."""
+
     def invert(scale: Float[Array, "..."], part: Float[Array, "..."]) -> Float[Array, "..."]:
-        return part / jnp.where(scale == 0.0, 1.0, (1.0 + damping) * scale)
+        return part / jnp.where(scale == 0.0, 1.0, scale)
 
     return lambda remainder: jax.tree.map(invert, diagonal, remainder)
 

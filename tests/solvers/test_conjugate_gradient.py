@@ -30,6 +30,8 @@ def test_singular_systems_are_solved_within_their_range():
     matrix = jnp.diag(jnp.array([2.0, 5.0, 0.0]))
     found = conjugate_gradient(operator(matrix), jnp.array([2.0, 5.0, 0.0]), iterations=10)
     np.testing.assert_allclose(found, [1.0, 1.0, 0.0], atol=1e-6)
+    beyond = conjugate_gradient(operator(matrix), jnp.array([0.0, 0.0, 1.0]), iterations=10)
+    assert np.array_equal(beyond, np.zeros(3)), "a direction that A does not see is not gone along"
 
 
 @pytest.mark.parametrize("tolerance", [None, 1e-6])

@@ -95,10 +95,16 @@ def test_where_no_damping_helps_the_run_stalls(tolerance):
     assert (float(found.point), int(found.status)) == (1.0, STALLED)
 
 
-def test_steps_in_a_wrong_direction_do_not_converge():
+@pytest.mark.parametrize(("start", "iterations"), [(0.0, 30), (1e8, 1)])
+def test_steps_in_a_wrong_direction_do_not_converge(start, iterations):
     """In float32 a step of 1e-8 is none, and the energy stays as it is: neither is taken for convergence."""
     found = run(
-        lambda x: x**2, lambda x, mu: x + 1.0 / (1.0 + mu), jnp.array(1.0), iterations=30, tolerance=Tolerance()
+        lambda x: x**2,
+        lambda x, mu: x + 1.0 / (1.0 + mu),
+        jnp.array(1.0),
+        iterations=iterations,
+        tolerance=Tolerance(),
+        damping=Damping(start=start),
     )
     assert found.status != CONVERGED
     np.testing.assert_allclose(found.point, 1.0, atol=1e-4)
