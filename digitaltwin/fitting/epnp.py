@@ -14,6 +14,8 @@ gives the axis. Without noise their side is of no consequence. With noise the nu
 about as much as on the noise; OpenCV's come from the same iteration, so that the two answers agree to rounding.
 """
 
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import jax
@@ -92,9 +94,10 @@ def epnp(
     Both the general case and that of points on a plane are solved, each from three assumed dimensions of the null
     space; the pose with the smallest image error wins, so nearly flat points need no threshold.
 
-    It agrees with OpenCV's ``SOLVEPNP_EPNP`` to rounding, for six points and more that are not nearly flat. On planes
-    OpenCV has only the general case, and is often far off. The pose is a start for iterations and not their end: no
-    step minimises the image error itself. For the same reason its derivative is defined to be zero.
+    On landmarks of heads it agrees with OpenCV's ``SOLVEPNP_EPNP`` to 1e-4, with noise or without. It may differ where
+    the answer hangs on which of several poses wins: with four or five points, or nearly flat ones. On planes OpenCV has
+    the general case only, and is often far off. The pose is the start of iterations and not their end: no step here
+    minimises the image error itself. For the same reason its derivative is defined to be zero.
 
     Args:
         points: At least four points, not on a line.
@@ -106,7 +109,7 @@ def epnp(
         The pose, with all points in front of the camera. Its status is
 
         * ``OK`` (0);
-        * ``NON_FINITE_INPUT`` (1): a weight, or a point of positive weight, is NaN or infinite, or a weight is negative;
+        * ``NON_FINITE_INPUT`` (1): a weight, or a point of positive weight, is NaN or infinite, or a weight negative;
         * ``DEGENERATE_POINTS`` (2): fewer than four points of positive weight, or they are on a line (second extent
           below 1e-3 of the first), or all are seen as one (within 1e-6 focal lengths);
         * ``BEHIND_CAMERA`` (3): no pose found has all points in front of the camera.
@@ -148,7 +151,7 @@ def epnp(
         rotation=jnp.where(found, rotation, jnp.eye(3, dtype=share.dtype)),
         translation=jnp.where(found, translation, 0.0),
         error=jnp.where(found, error, jnp.inf),
-        status=status,
+        status=status.astype(jnp.int32),
     )
 
 
@@ -161,7 +164,8 @@ def _in_principal_axes(centred: Float[Array, "3 n"], image: Float[Array, "2 n"],
 
 
 def _is_no_line(known: _Points) -> Bool[Array, ""]:
-    return known.extents[1] > 1.001 * _FLATTEST * known.extents[0]
+    squared = known.variances * known.extents**2
+    return squared[1] > _FLATTEST**2 * squared[0]
 
 
 def _principal_axes(covariance: Float[Array, "3 3"]) -> tuple[Float[Array, " 3"], Float[Array, "3 3"]]:
@@ -189,7 +193,7 @@ def _principal_axes(covariance: Float[Array, "3 3"]) -> tuple[Float[Array, " 3"]
         rows = lax.dynamic_update_index_in_dim(rows, cosine * p + sine * q, pair[0], 0)
         return lax.dynamic_update_index_in_dim(rows, cosine * q + back * p, pair[1], 0), None
 
-    rows, _ = lax.scan(turn, covariance / size, np.array([[0, 1], [0, 2], [1, 2]] * _SWEEPS))
+    rows, _ = lax.scan(turn, covariance / size, jnp.array([[0, 1], [0, 2], [1, 2]] * _SWEEPS))
     lengths = jnp.sqrt(jnp.sum(rows**2, axis=1))
     first, second, third = rows / (lengths + tiny)[:, None]
     # A plane's third row is rounding, or nothing: only its side is kept.
@@ -215,7 +219,7 @@ def _candidates(known: _Points) -> Float[Array, "6 3 4"]:
         null = _null_space(known, basis, moments, mixing, present)
         return _control_points(null, lengths * pairs, pairs)
 
-    found = jax.vmap(solve)(_MIXING, _PRESENT, _DISTANCES)
+    found = jax.vmap(solve)(*map(jnp.asarray, (_MIXING, _PRESENT, _DISTANCES)))
     return known.extents[0] * found.reshape(6, 3, 4)
 
 
@@ -288,8 +292,8 @@ def _gauss_newton(
 
     Undamped: from a start in the wrong valley, an overshoot finds the right one more often than descent does.
     """
-    slope = sum(inner[a] * weights[a] for a in range(4))
-    residual = sum(slope[a] * weights[a] for a in range(4)) - lengths
+    slope = inner[0] * weights[0] + inner[1] * weights[1] + inner[2] * weights[2] + inner[3] * weights[3]
+    residual = slope[0] * weights[0] + slope[1] * weights[1] + slope[2] * weights[2] + slope[3] * weights[3] - lengths
     normal = jnp.sum(slope[:, None] * slope[None], axis=2)
     idle = jnp.where(jnp.diagonal(normal) == 0.0, 1.0, 0.0)
     return weights - _solve(normal + jnp.diag(idle), jnp.sum(slope * residual[None], axis=1) / 2.0)
@@ -297,9 +301,7 @@ def _gauss_newton(
 
 def _first_weights(inner: Float[Array, "4 4 6"], lengths: Float[Array, " 6"]) -> Float[Array, "3 4"]:
     """Weights b for each assumed dimension, from the products ``b_a b_b`` in which the distances are linear."""
-    columns = jnp.stack(
-        [inner[0, 0], 2 * inner[0, 1], inner[1, 1], 2 * inner[0, 2], 2 * inner[1, 2], 2 * inner[0, 3]]
-    )
+    columns = jnp.stack([inner[0, 0], 2 * inner[0, 1], inner[1, 1], 2 * inner[0, 2], 2 * inner[1, 2], 2 * inner[0, 3]])
     norms = jnp.sqrt(jnp.sum(columns**2, axis=1))
     norms = jnp.where(norms > 0.0, norms, 1.0)
     columns = columns / norms[:, None]
@@ -316,7 +318,7 @@ def _first_weights(inner: Float[Array, "4 4 6"], lengths: Float[Array, " 6"]) ->
         second = jnp.where(asked[2] > 0.0, jnp.where(products[1] < 0.0, -square, square), products[1] / first)
         return jnp.stack([first, second, products[3] / first, products[5] / first])
 
-    return jax.vmap(weights)(_PRODUCTS)
+    return jax.vmap(weights)(jnp.asarray(_PRODUCTS))
 
 
 def _solve(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
@@ -342,8 +344,8 @@ def _aligned(
     place = controls[:, 0]
     present = jnp.any(controls != 0.0, axis=0)
     moved = jnp.where(present[None], controls - place[:, None], 0.0)[:, 1:] * (known.extents * known.variances)[None]
-    rotation = _nearest_rotation(sum(moved[:, k : k + 1] * known.axes[k : k + 1] for k in range(3)))
-    x, y, z = sum(rotation[:, k : k + 1] * known.centred[k : k + 1] for k in range(3)) + place[:, None]
+    rotation = _nearest_rotation(_product(moved, known.axes))
+    x, y, z = _product(rotation, known.centred) + place[:, None]
     squared = (x / z - known.image[0]) ** 2 + (y / z - known.image[1]) ** 2
     used = known.share > 0.0
     error = jnp.sqrt(jnp.sum(jnp.where(used, known.share * squared, 0.0)))
@@ -354,8 +356,8 @@ def _aligned(
 def _nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
     """The rotation R of largest ``tr(R'T)``: its quaternion is the leading eigenvector of Horn's matrix, by squaring.
 
-    :func:`digitaltwin.geometry.polar.polar_quaternion` is the same to the last digit and with a derivative, at three
-    times the cost of compiling.
+    :func:`digitaltwin.geometry.polar.polar_quaternion` finds the same and has a derivative, but takes twice as long to
+    compile and, for a few matrices at a time, to run.
     """
     trace = matrix[0, 0] + matrix[1, 1] + matrix[2, 2]
     skew = matrix - matrix.T
@@ -366,9 +368,15 @@ def _nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
     horn = horn / (jnp.sqrt(jnp.sum(horn**2)) + jnp.finfo(matrix.dtype).tiny) + eye
 
     def square(_: Array, k: Array) -> Array:
-        k = sum(k[:, m : m + 1] * k[m : m + 1] for m in range(4))
+        k = _product(k, k)
         return k / (k[0, 0] + k[1, 1] + k[2, 2] + k[3, 3])
 
     horn = lax.fori_loop(0, _SQUARINGS, square, horn)
     row = horn[jnp.argmax(jnp.diagonal(horn))]
     return matrix_from_quaternion(row / jnp.sqrt(jnp.sum(row**2)))
+
+
+def _product(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """A small matrix product as a sum of outer products: under vmap a few long arrays, not many small products."""
+    terms = [left[:, k : k + 1] * right[k : k + 1] for k in range(len(right))]
+    return reduce(add, terms)
