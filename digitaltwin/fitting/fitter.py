@@ -144,7 +144,7 @@ def make_fitter(
             faces,
             places[on_contour],
             points.contour.behind_mm,
-            points.contour.before_mm,
+            np.minimum(points.contour.before_mm, config.contour_reach_mm),
             inside=places[points.contour.inside],
             closed=points.contour.closed,
         )

@@ -40,7 +40,7 @@ class Contour(NamedTuple):
     behind_mm: Float[np.ndarray, " a"]
     """How far the skin's lines run behind each of them, to the ear or under the jaw ..."""
     before_mm: Float[np.ndarray, " a"]
-    """... and into the face."""
+    """... and into the face, ``FitConfig.contour_reach_mm`` at most."""
     inside: int
     """A landmark well within the outline."""
     closed: bool
