@@ -60,9 +60,9 @@ class FitConfig:
     sliding_contour: bool = True
     """Whether the contour landmarks slide over the skin as the head turns; at fixed anchors otherwise."""
     contour_reach_mm: float = 24.0
-    """How far into the face a contour landmark may slide. The face mesh's network follows the visible outline up to some
-    20 degrees of turn and the anatomy beyond: at 24 both it and landmarks that follow the outline throughout are fitted
-    better than at fixed anchors. For the latter alone 50 is better still, beyond 30 degrees."""
+    """How far into the face a contour landmark may slide. The face mesh's network follows the visible outline up to
+    some 20 degrees of turn and the anatomy beyond: at 24 both it and landmarks that follow the outline throughout are
+    fitted better than at fixed anchors. For the latter alone 50 is better still, beyond 30 degrees."""
     contour_weight: float = 0.125
     """Weight of the contour landmarks, which are the least sure of their place; 1 for all others."""
 

@@ -54,6 +54,15 @@ class Correspondence(NamedTuple):
     """Weight of the second; the first has one minus it."""
 
 
+class Candidates(NamedTuple):
+    """The candidates on one neutral shape."""
+
+    points: Float[Array, "l j 3"]
+    """Positions in the head frame [mm]."""
+    normals: Float[Array, "l j 3"]
+    """Unit normals there, of one orientation throughout; zero where a line has ended."""
+
+
 def make_contour_lines(
     vertices: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
@@ -131,22 +140,23 @@ def candidate_normals(points: Float[Array, "l j 3"], *, closed: bool) -> Float[A
     return normalize(jnp.cross(difference(points, 0, closed), difference(points, 1, False)))
 
 
-def silhouettes(camera: Camera, points: Float[Array, "l j 3"], normals: Float[Array, "l j 3"]) -> Int[Array, " l"]:
+def silhouettes(camera: Camera, candidates: Candidates) -> Int[Array, " l"]:
     """The candidate of each line that is seen most nearly edge-on, ``argmin_j |n_j . v_j|``.
 
     Args:
         camera: Pose of the head.
-        points: Candidates in the head frame [mm].
-        normals: Their normals there.
+        candidates: Of the contour, on the neutral shape.
 
     Returns:
-        An index j for every line.
+        For every line the index of its silhouette among the candidates of all lines, line by line.
     """
+    points, normals = candidates
     centre = -jnp.sum(camera_from_head(camera) * camera.translation[:, None], axis=0)  # of the camera, head frame
     sight = points - centre[None, None]
     squared = jnp.sum(sight**2, axis=2)
     facing = jnp.sum(normals * sight, axis=2) ** 2 / jnp.where(squared > 0.0, squared, 1.0)
-    return jnp.argmin(jnp.where(jnp.any(normals != 0.0, axis=2), facing, 2.0), axis=1)
+    edge_on = jnp.argmin(jnp.where(jnp.any(normals != 0.0, axis=2), facing, 2.0), axis=1)
+    return jnp.arange(points.shape[0]) * points.shape[1] + edge_on
 
 
 def nearest_on_outline(
@@ -183,10 +193,23 @@ def nearest_on_outline(
     return Correspondence(start[best], end[best], share)
 
 
-def candidate_points(shape: Float[Array, "v 3"], corners: Int[Array, "l j 3"], barycentric: Float[Array, "l j 3"]):
-    """The candidates on a shape, ``[l j 3]``."""
+def candidates_on(
+    shape: Float[Array, "v 3"], corners: Int[Array, "l j 3"], barycentric: Float[Array, "l j 3"], *, closed: bool
+) -> Candidates:
+    """The candidates on a neutral shape.
+
+    Args:
+        shape: The skin [mm].
+        corners: ``ContourLines.corners``.
+        barycentric: ``ContourLines.barycentric``.
+        closed: Whether the last line neighbours the first.
+
+    Returns:
+        Positions and normals.
+    """
     flat = interpolate(shape, corners.reshape(-1, 3), barycentric.reshape(-1, 3))
-    return flat.reshape(corners.shape)
+    points = flat.reshape(corners.shape)
+    return Candidates(points, candidate_normals(points, closed=closed))
 
 
 def _resampled(

@@ -15,7 +15,7 @@ from jax.lax import Precision
 from jaxtyping import Array, Float
 
 from digitaltwin import solvers
-from digitaltwin.fitting.contour import candidate_normals, candidate_points, nearest_on_outline, silhouettes
+from digitaltwin.fitting.contour import Candidates, candidates_on, nearest_on_outline, silhouettes
 from digitaltwin.fitting.elimination import (
     Choice,
     LinearModel,
@@ -56,6 +56,10 @@ class Unknowns(NamedTuple):
     ``-A^-1 Pi' alpha - C change``."""
 
 
+PHOTO_AXES = Unknowns._make((0, 0, 0, 0, None, None))
+"""What of the unknowns has an axis of photos, for ``vmap``."""
+
+
 class Photos(NamedTuple):
     """What w photos show, their values made safe, in the units of the energy and the fitter's order."""
 
@@ -78,9 +82,8 @@ class Neutral(NamedTuple):
 
     points: Float[Array, "k 3"]
     """The landmarks at their fixed anchors [mm]."""
-    candidates: Float[Array, "l j 3"] | None
-    """The contour's candidates, and their unit normals."""
-    normals: Float[Array, "l j 3"] | None
+    candidates: Candidates | None
+    """The contour's; None where nothing slides."""
 
 
 class _Point(NamedTuple):
@@ -108,9 +111,9 @@ def neutral_points(fitter: Fitter, shape: Float[Array, "v 3"]) -> Neutral:
     """Landmarks and candidates on a neutral shape."""
     points, contour = points_on(fitter, shape), fitter.contour
     if contour is None:
-        return Neutral(points, None, None)
-    candidates = candidate_points(shape, contour.corners, contour.barycentric)
-    return Neutral(points, candidates, candidate_normals(candidates, closed=fitter.closed_contour))
+        return Neutral(points, None)
+    closed = fitter.closed_contour
+    return Neutral(points, candidates_on(shape, contour.corners, contour.barycentric, closed=closed))
 
 
 def camera_of(
@@ -195,39 +198,34 @@ def _correspond(fitter: Fitter, neutral: Neutral, photos: Photos, point: _Point)
     base, modes = repeat(neutral.points), repeat(fitter.points.modes)
     lag = None if lagged is None else repeat(lagged)
     contour, field, unknowns = fitter.contour, fitter.correction, point.unknowns
-    if contour is None:
+    if contour is None or neutral.candidates is None:
         return _Landmarks(base, modes, lag, None), point
+    candidates = neutral.candidates
+    places = candidates.points.reshape(-1, 3)
 
     def one(photo: Photos, of: Unknowns) -> tuple[Choice, Float[Array, "c 3"]]:
         """Silhouettes of the lines under the present pose and shape, and the contour's landmarks among them."""
         camera = camera_of(photo.focal_px, photo.principal_point_px, of)
-        seen = silhouettes(camera, neutral.candidates, neutral.normals)
-        index = jnp.arange(len(seen)) * neutral.candidates.shape[1] + seen
+        index = silhouettes(camera, candidates)
         raised = field_at_candidates(field, unknowns.multipliers, index)
         free = raised
         if lagged is not None:
-            free = free - jnp.einsum("lxe,e->lx", lagged[n:][index], unknowns.change, precision=Precision.HIGHEST)
+            free -= jnp.einsum("lxe,e->lx", lagged[n:][index], unknowns.change, precision=Precision.HIGHEST)
         moved = jnp.einsum("lxu,u->lx", contour.modes[index], of.coefficients, precision=Precision.HIGHEST)
-        outline = project(camera, neutral.candidates.reshape(-1, 3)[index] + (moved + free))
+        outline = project(camera, places[index] + (moved + free))
         found = nearest_on_outline(outline, photo.landmarks[n:], closed=fitter.closed_contour)
         share = found.share[:, None]
         there = (1.0 - share) * raised[found.first] + share * raised[found.second]
         return Choice(index[found.first], index[found.second], found.share), there
 
-    choice, there = jax.vmap(one, (0, _photo_axes(unknowns)))(photos, unknowns)
+    choice, there = jax.vmap(one, (0, PHOTO_AXES))(photos, unknowns)
     landmarks = _Landmarks(
-        jnp.concatenate([base, blend(neutral.candidates.reshape(-1, 3), choice)], axis=1),
+        jnp.concatenate([base, blend(places, choice)], axis=1),
         jnp.concatenate([modes, blend(contour.modes, choice)], axis=1),
-        None if lag is None else jnp.concatenate([lag, blend(lagged[n:], choice)], axis=1),
+        None if lag is None or lagged is None else jnp.concatenate([lag, blend(lagged[n:], choice)], axis=1),
         choice,
     )
     return landmarks, point._replace(field=jnp.concatenate([point.field[:, :n], there], axis=1))
-
-
-def _photo_axes(unknowns: Unknowns) -> Unknowns:
-    """What of the unknowns has an axis of photos."""
-    axes = Unknowns(*(0 for _ in unknowns))
-    return axes._replace(multipliers=None, change=None)
 
 
 def _positions(landmarks: _Landmarks, point: _Point) -> Float[Array, "w k 3"]:
@@ -258,7 +256,7 @@ def _energy(fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _Point
     def seen(photo: Photos, of: Unknowns, positions: Float[Array, "k 3"]) -> Float[Array, "k 2"]:
         return project(camera_of(photo.focal_px, photo.principal_point_px, of), positions)
 
-    image = jax.vmap(seen, (0, _photo_axes(unknowns), 0))(photos, unknowns, _positions(landmarks, point))
+    image = jax.vmap(seen, (0, PHOTO_AXES, 0))(photos, unknowns, _positions(landmarks, point))
     scale = photos.scale[..., None]
     residual = jnp.where(scale > 0.0, scale * (image - photos.landmarks), 0.0)
     coefficients = unknowns.coefficients
@@ -337,7 +335,7 @@ def _linearised(fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _P
             lambda increment: camera_of(photo.focal_px, photo.principal_point_px, of, increment), positions
         )
 
-    axes = (0, _photo_axes(unknowns), 0)
+    axes = (0, PHOTO_AXES, 0)
     image, by_point, by_pose = jax.vmap(one, axes)(photos, unknowns, _positions(landmarks, point))
     scale = photos.scale[..., None]
     by_point, by_pose = scale[..., None] * by_point, scale[..., None] * by_pose

@@ -29,7 +29,7 @@ over all 104 landmarks. The contour's belong to it: of a neutral face they measu
 follows the face's own size more closely than without.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Num
 
 from digitaltwin.fitting.contour import nearest_on_outline, silhouettes
 from digitaltwin.fitting.elimination import field_at_vertices
-from digitaltwin.fitting.energy import Neutral, Photos, Unknowns, camera_of, minimise, neutral_points
+from digitaltwin.fitting.energy import PHOTO_AXES, Neutral, Photos, Unknowns, camera_of, minimise, neutral_points
 from digitaltwin.fitting.epnp import epnp
 from digitaltwin.fitting.fitter import Fitter, identity_of, points_on
 from digitaltwin.geometry.camera import Camera, camera_points, project
@@ -291,10 +291,9 @@ def predict_landmarks(
         return project(camera, base + moved)
 
     seen = image(neutral_.points, fitter.points.modes)
-    if fitter.contour is not None:
-        silhouette = silhouettes(camera, neutral_.candidates, neutral_.normals)
-        index = jnp.arange(len(silhouette)) * neutral_.candidates.shape[1] + silhouette
-        outline = image(neutral_.candidates.reshape(-1, 3)[index], fitter.contour.modes[index])
+    if fitter.contour is not None and neutral_.candidates is not None:
+        index = silhouettes(camera, neutral_.candidates)
+        outline = image(neutral_.candidates.points.reshape(-1, 3)[index], fitter.contour.modes[index])
         wanted = seen[n:] if near is None else near[fitter.order[n:]]
         found = nearest_on_outline(outline, wanted, closed=fitter.closed_contour)
         share = found.share[:, None]
@@ -340,7 +339,7 @@ def _fit(
     safe = jnp.where(finite, shape, fitter.mean).astype(fitter.mean.dtype)
     neutral = neutral_points(fitter, safe)
 
-    def observe(*photo: Array | None) -> tuple[Photos, Unknowns, Int[Array, ""]]:
+    def observe(*photo: Any) -> tuple[Photos, Unknowns, Int[Array, ""]]:
         return _observe(fitter, neutral, finite, *photo)
 
     given = (landmarks, image_sizes, scores, focal_px, principal_point_px, weights)
@@ -540,8 +539,7 @@ def _result(
     correction = field_at_vertices(fitter.correction, unknowns.multipliers)
     if fitter.lagged is not None:
         correction -= jnp.einsum("evx,e->vx", fitter.lagged.vertices, unknowns.change, precision=Precision.HIGHEST)
-    axes = Unknowns(0, 0, 0, 0, None, None)
-    cameras = jax.vmap(camera_of, (0, 0, axes))(photos.focal_px, photos.principal_point_px, unknowns)
+    cameras = jax.vmap(camera_of, (0, 0, PHOTO_AXES))(photos.focal_px, photos.principal_point_px, unknowns)
     uncorrected = shape
     if fitter.config.fit_identity:
         uncorrected = shape + jnp.einsum("i,ivx->vx", extra, fitter.identity, precision=Precision.HIGHEST)

@@ -181,7 +181,7 @@ def make_fitter(
         correction=make_correction_field(prior, rows, fixed_count, dtype),
         lagged=make_lagged_field(prior, rows, expressions, dtype) if config.lagged_laplacian else None,
         config=config,
-        eye_corners=tuple(int(np.flatnonzero(order == corner)[0]) for corner in points.eye_corners),
+        eye_corners=(_place(order, points.eye_corners[0]), _place(order, points.eye_corners[1])),
         closed_contour=points.contour.closed,
     )
 
@@ -200,6 +200,11 @@ def points_on(fitter: Fitter, shape: Float[Array, "v 3"]) -> Float[Array, "k 3"]
 def identity_of(fitter: Fitter, shape: Float[Array, "v 3"]) -> Float[Array, " i"]:
     """Projection [mm] of a neutral shape's offset from the mean onto the identity basis."""
     return jnp.einsum("ivx,vx->i", fitter.identity, shape - fitter.mean, precision=Precision.HIGHEST)
+
+
+def _place(order: np.ndarray, landmark: int) -> int:
+    """Where a landmark comes in an order."""
+    return int(np.flatnonzero(order == landmark)[0])
 
 
 def _row_matrix(corners: np.ndarray, weights: np.ndarray, count: int) -> sp.csr_array:

@@ -77,9 +77,10 @@ def landmark_points_of(head: HeadModel) -> FacePoints:
         The table for :func:`digitaltwin.fitting.make_fitter`, which takes it by default.
     """
     from_ear = np.minimum(np.arange(len(CONTOUR)), len(CONTOUR) - 1 - np.arange(len(CONTOUR)))
+    corners = (LEFT_EYE_OUTER, RIGHT_EYE_OUTER)
     contour = Contour(CONTOUR, np.minimum(12.0, 4.0 * from_ear), np.full(len(CONTOUR), 50.0), NOSE_TIP, False)
-    skin = _on_skin(head, head.landmarks)
-    return FacePoints(*skin, np.ones(LANDMARK_COUNT), contour, (LEFT_EYE_OUTER, RIGHT_EYE_OUTER))
+    importance = np.ones(LANDMARK_COUNT)
+    return FacePoints(**_on_skin(head, head.landmarks), importance=importance, contour=contour, eye_corners=corners)
 
 
 def mesh_points_of(head: HeadModel) -> FacePoints:
@@ -96,24 +97,29 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
         The table for :func:`digitaltwin.fitting.make_fitter`.
     """
     skin, irises = _on_skin(head, head.mesh_points), _on_irises(head)
-    table = [np.concatenate(parts) for parts in zip(skin, irises)]
+    table = {name: np.concatenate([skin[name], irises[name]]) for name in skin}
     oval = np.array(MESH_OVAL)
     on_jaw = np.isin(oval, MESH_JAW)
     ears = np.flatnonzero(np.isin(oval, (MESH_JAW[0], MESH_JAW[-1])))
     from_ear = np.abs(np.arange(len(oval))[:, None] - ears[None]).min(axis=1)
     behind = np.where(on_jaw, np.minimum(12.0, 4.0 * from_ear), 0.0)
     contour = Contour(oval, behind, np.where(on_jaw, 50.0, 24.0), MESH_NOSE[5], True)
-    importance = np.full(len(table[0]), LANDMARK_COUNT / MESH_POINT_COUNT)
-    return FacePoints(*table, importance, contour, (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0]))
+    importance = np.full(len(table["rest"]), LANDMARK_COUNT / MESH_POINT_COUNT)
+    eye_corners = (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0])
+    return FacePoints(**table, importance=importance, contour=contour, eye_corners=eye_corners)
 
 
-def _on_skin(head: HeadModel, anchors: Anchors) -> tuple[np.ndarray, ...]:
+def _on_skin(head: HeadModel, anchors: Anchors) -> dict[str, np.ndarray]:
     """Corners, weights, rest and modes of points of the skin."""
     corners = np.asarray(head.faces)[np.asarray(anchors.faces)]
     weights = np.asarray(anchors.barycentric, np.float64)
-    expressions, identity = (_modes(np.asarray(basis), corners, weights) for basis in (head.expressions, head.identity))
-    padded = np.pad(corners, ((0, 0), (0, 1))), np.pad(weights, ((0, 0), (0, 1)))
-    return *padded, np.zeros((len(corners), 3)), expressions, identity
+    return {
+        "corners": np.concatenate([corners, corners[:, :1]], axis=1),
+        "weights": np.concatenate([weights, 0.0 * weights[:, :1]], axis=1),
+        "rest": np.zeros((len(corners), 3)),
+        "expressions": _modes(np.asarray(head.expressions), corners, weights),
+        "identity": _modes(np.asarray(head.identity), corners, weights),
+    }
 
 
 def _modes(basis: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -121,7 +127,7 @@ def _modes(basis: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.nd
     return np.einsum("kj,ckjx->kxc", weights, basis.astype(np.float64)[:, corners])
 
 
-def _on_irises(head: HeadModel) -> tuple[np.ndarray, ...]:
+def _on_irises(head: HeadModel) -> dict[str, np.ndarray]:
     """The same of centre and rim of both irises, the right one's first.
 
     Every mode moves a rigid eyeball, or scales it: an affine map of its vertices, which is solved for and so known
@@ -141,9 +147,10 @@ def _on_irises(head: HeadModel) -> tuple[np.ndarray, ...]:
         rest = points - np.einsum("kj,kjx->kx", weights, np.asarray(head.mean, np.float64)[corners])
         affine = np.linalg.lstsq(np.column_stack([np.ones(len(ball)), vertices]), np.eye(len(ball)), rcond=None)[0]
         spread = np.column_stack([np.ones(len(points)), points]) @ affine
-        modes = (
-            np.einsum("kb,cbx->kxc", spread, np.asarray(basis, np.float64)[:, ball])
-            for basis in (head.parts_expressions, head.parts_identity)
-        )
-        found.append((corners, weights, rest, *modes))
-    return tuple(np.concatenate(parts) for parts in zip(*found))
+        bases = {"expressions": head.parts_expressions, "identity": head.parts_identity}
+        modes = {
+            name: np.einsum("kb,cbx->kxc", spread, np.asarray(basis, np.float64)[:, ball])
+            for name, basis in bases.items()
+        }
+        found.append({"corners": corners, "weights": weights, "rest": rest, **modes})
+    return {name: np.concatenate([eye[name] for eye in found]) for name in found[0]}
