@@ -26,6 +26,7 @@ from digitaltwin.head.markup import (
 )
 from digitaltwin.head.model import Anchors, HeadModel
 
+_IRIS_IMPORTANCE = 3.0
 # Half the opening angle of the iris, of 11.7 mm, on an adult eyeball of 12.2 mm radius.
 _IRIS_ANGLE = float(np.arcsin(5.85 / 12.2))
 # Centre, then the rim's points towards the subject's left, up, right and down: the face mesh's order for both eyes.
@@ -87,6 +88,7 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
     """The 478 points of the face mesh, of which the last ten, on the irises, say where the eyes look.
 
     Each point weighs 104/468, as its errors go with its neighbours'; so the whole counts as much as the 104 landmarks.
+    Those of the irises weigh 3: nothing else says where the eyes look, which the scores' prior would hold back.
     The oval slides: its jaw as that of the landmarks, its forehead and temples inwards only, as nothing but hair marks
     where they end.
 
@@ -105,6 +107,7 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
     behind = np.where(on_jaw, np.minimum(12.0, 4.0 * from_ear), 0.0)
     contour = Contour(oval, behind, np.where(on_jaw, 50.0, 24.0), MESH_NOSE[5], True)
     importance = np.full(len(table["rest"]), LANDMARK_COUNT / MESH_POINT_COUNT)
+    importance[MESH_POINT_COUNT:] = _IRIS_IMPORTANCE
     eye_corners = (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0])
     return FacePoints(**table, importance=importance, contour=contour, eye_corners=eye_corners)
 
