@@ -14,6 +14,7 @@ task's photos, and one that reads the state out of what that returned. What is s
 is said at its entry.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ class NormalEquations:
         rows, self.unknowns = sp.csr_array(model.layout.rows), len(model.modes) + 7
         columns, self.share = padded(rows)
         index = (3 * columns[:, :, None] + np.arange(3)).reshape(len(columns), -1)  # k x n
-        self.index, self.field, fields = index, model.field, model.field3.shape[0]
+        self.index, self.field, fields = index, model.field, model.mean.size
         corner = fields + np.arange(self.unknowns)
         touched = np.unique(index)
         pairs = [
@@ -140,8 +141,7 @@ def sparse_lu(task: Task) -> tuple[Solve, Read]:
 
 def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
     """SuiteSparse's CHOLMOD, supernodal; analysed once, with nested dissection, which is the fastest here."""
-    from sksparse.cholmod import analyze
-
+    analyze = importlib.import_module("sksparse.cholmod").analyze  # needs a system library: no extra has it
     equations = NormalEquations(task.model)
     referee, scale = task.referees()[0]
     matrix, _ = equations(referee, scale, task.starts[0])
@@ -158,8 +158,7 @@ def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
 def lsmr(task: Task, tolerance: float = 4e-6) -> tuple[Solve, Read]:
     """SciPy's LSMR on the sparse Jacobian in the units above; a looser tolerance ends short of the minimum."""
     unit, model = units(task), task.model
-    constant = model.laplacian.shape[0] * 6
-
+    constant = 6 * len(model.mean)
     referee, scale = task.referees()[0]
     first = referee.jacobian(scale, task.starts[0])
     k2 = 2 * len(scale)
@@ -421,7 +420,7 @@ class JaxProblem:
         change, turn, shift, zoom = jnp.split(x[self.size :], [c, c + 3, c + 6])
         quaternion = _turned(turn, photo["quaternion"])
         points = photo["points"] + constants["modes"] @ change + moved
-        seen = points @ _matrix(quaternion).T * self.cast(FLIP) + photo["translation"] + shift
+        seen = points @ _matrix(quaternion).T * self.cast(FLIP)[None] + (photo["translation"] + shift)[None]
         image = photo["focal"] * jnp.exp(zoom[0]) * seen[:, :2] / seen[:, 2:]
         coefficients = photo["start"] + change
         parts = [
@@ -447,18 +446,16 @@ class JaxProblem:
     def state(self, index: int, x: jax.Array) -> State:
         """The state that a vector of increments means."""
         start, c = self.task.starts[index], self.coefficients
-        x, unit = np.asarray(x, np.float64), np.asarray(self.constants["unit"], np.float64)
-        if self.reduced:
-            field, other = self.basis @ x[: self.size].reshape(-1, 3), x[self.size :] * unit
-        else:
-            field, other = (x * unit)[: self.size].reshape(-1, 3), (x * unit)[self.size :]
-        w, x, y, z = np.r_[1.0, 0.5 * other[c : c + 3]]
+        unit, found = np.asarray(self.constants["unit"], np.float64), np.array(x, np.float64)
+        found[-len(unit) :] *= unit
+        field, other = found[: self.size].reshape(-1, 3), found[self.size :]
+        turn = np.r_[1.0, 0.5 * other[c : c + 3]]
         return State(
             start.coefficients + other[:c],
-            Rotation.from_quat([x, y, z, w]).as_matrix() @ start.rotation,
+            Rotation.from_quat(turn, scalar_first=True).as_matrix() @ start.rotation,
             start.translation + other[c + 3 : c + 6],
-            start.log_focal_scale + other[-1],
-            start.field + field,
+            float(start.log_focal_scale + other[-1]),
+            start.field + (self.basis @ field if self.reduced else field),
         )
 
 
@@ -523,10 +520,6 @@ def optimistix_gauss_newton(problem: JaxProblem, linear: Callable[[Any], Any]) -
         return found.value
 
     return run
-
-
-def _conjugate(lineax: Any, tolerance: float) -> Any:
-    return lineax.Normal(lineax.CG(rtol=tolerance, atol=tolerance, max_steps=5000))
 
 
 def _conjugate(lineax: Any) -> Any:

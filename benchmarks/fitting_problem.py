@@ -78,8 +78,8 @@ def landmark_layout(head: HeadModel, contour_weight: float) -> Layout:
 
 def mesh_layout(head: HeadModel, contour_weight: float) -> Layout:
     """The 478 points of the face mesh: 468 on the skin, and those of the irises, which are never seen here."""
-    skin = _rows(head, head.mesh_points)
-    weights = np.r_[np.ones(skin.shape[0]), np.zeros(IRIS_POINTS)]
+    skin, count = _rows(head, head.mesh_points), len(head.mesh_points.faces)
+    weights = np.r_[np.ones(count), np.zeros(IRIS_POINTS)]
     weights[np.array(MESH_OVAL)] = contour_weight
     rows = sp.csr_array(sp.vstack([skin, skin[:IRIS_POINTS]]))
     return Layout(rows, weights, (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0]))
@@ -137,7 +137,7 @@ class Model:
 
         flat = self.modes[:lagged].reshape(lagged, self.mean.size).T
         self.lagged = lagged
-        self.lagged_coupling = self.omega_c * (sp.kron(self.smoothness, sp.eye_array(3)) @ flat)
+        self.lagged_coupling = np.asarray(self.omega_c * (sp.kron(self.smoothness, sp.eye_array(3)) @ flat))
         self.lagged_corner = flat.T @ self.lagged_coupling
 
 
@@ -272,7 +272,7 @@ class Referee:
         by_point, by_other = self.image_jacobians(scale, state)
         root = np.sqrt(model.omega_c * model.mass)
         rough = sp.kron(sp.diags_array(root) @ model.laplacian, sp.eye_array(3))
-        moved = np.zeros((rough.shape[0], by_other.shape[2]))
+        moved = np.zeros((model.mean.size, by_other.shape[2]))
         moved[:, : model.lagged] = rough @ model.modes[: model.lagged].reshape(model.lagged, model.mean.size).T
         plain = sp.kron(sp.diags_array(np.sqrt(model.ridge) * root), sp.eye_array(3))
         blocks = [
@@ -297,7 +297,7 @@ class Referee:
         residual, prior = self.image_residual(scale, state).ravel(), self.prior_jacobian(state)
 
         block = sp.csc_array((1.0 + damping) * model.field3 + by_field.T @ by_field)
-        coupling = by_field.T @ by_other
+        coupling = np.asarray(by_field.T @ by_other)
         coupling[:, :lagged] += model.lagged_coupling
         corner = by_other.T @ by_other + prior.T @ prior
         corner[:lagged, :lagged] += model.lagged_corner
@@ -371,7 +371,7 @@ class Referee:
         return float(np.sqrt(np.var(self.shape_points, axis=0).sum() / np.var(fitted, axis=0).sum()))
 
 
-def factorised(matrix: sp.csc_array) -> spl.SuperLU:
+def factorised(matrix: sp.csc_array | sp.csc_matrix) -> spl.SuperLU:
     """Sparse LU of a symmetric positive definite matrix, ordered to stay sparse."""
     options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
     return spl.splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", options=options)
@@ -416,7 +416,7 @@ def make_photo(
     mean = np.asarray(head.mean, np.float64)
     person = mean + np.tensordot(identity, np.asarray(head.identity, np.float64), 1)
     detail = np.zeros_like(mean)
-    for bump in layout.rows[rng.integers(layout.rows.shape[0], size=8)] @ mean:
+    for bump in (layout.rows @ mean)[rng.integers(len(layout.weights), size=8)]:
         near = np.exp(-np.sum((mean - bump) ** 2, axis=1) / (2.0 * 15.0**2))
         detail += 1.5 * near[:, None] * rng.normal(size=3)
     points = layout.rows @ (person + detail + np.tensordot(beta, np.asarray(head.expressions, np.float64), 1))
@@ -447,7 +447,7 @@ def make_photo(
 
 
 def refined_head(head: HeadModel, count: int) -> HeadModel:
-    """A head with more vertices on the same surface: positions, modes and anchors; parts and textures stay behind."""
+    """A head with more vertices on the same surface: positions, modes, anchors, regions; no texture, no mirror image."""
     mean = np.asarray(head.mean, np.float64)
     matrix, faces = refine(mean, np.asarray(head.faces), count)
 
@@ -463,7 +463,11 @@ def refined_head(head: HeadModel, count: int) -> HeadModel:
         head,
         mean=finer(head.mean),
         faces=jnp.asarray(faces, jnp.int32),
+        uv_faces=jnp.zeros(faces.shape, jnp.int32),
+        mirror=jnp.arange(count, dtype=jnp.int32),
+        regions=type(head.regions)(*(jnp.asarray(matrix @ np.asarray(mask, float) > 0.5) for mask in head.regions)),
         expressions=finer(head.expressions),
+        other_expressions=finer(head.other_expressions),
         identity=finer(head.identity),
         landmarks=moved(head.landmarks),
         mesh_points=moved(head.mesh_points),
