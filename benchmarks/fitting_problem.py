@@ -447,7 +447,7 @@ def make_photo(
 
 
 def refined_head(head: HeadModel, count: int) -> HeadModel:
-    """A head with more vertices on the same surface: positions, modes, anchors, regions; no texture, no mirror image."""
+    """A head with more vertices on the same surface: positions, modes, anchors, regions; no texture or mirror image."""
     mean = np.asarray(head.mean, np.float64)
     matrix, faces = refine(mean, np.asarray(head.faces), count)
 
