@@ -1,22 +1,31 @@
 """Fitting a head to the landmarks of a photo."""
 
-from digitaltwin.fitting.config import FitConfig
+from digitaltwin.fitting.config import FitConfig, GraphPrior
+from digitaltwin.fitting.energy import Unknowns
 from digitaltwin.fitting.epnp import Pose, epnp
-from digitaltwin.fitting.fit import FitResult, Fitter, GroupFit, Unknowns, fit, fit_groups, make_fitter
+from digitaltwin.fitting.fit import FitResult, GroupFit, fit, fit_groups, fit_views, predict_landmarks
+from digitaltwin.fitting.fitter import Fitter, make_fitter
+from digitaltwin.fitting.points import FacePoints, landmark_points_of, mesh_points_of
 from digitaltwin.fitting.residuals import outer_eye_distance_px, relative_rms, reprojection_errors_px
 
 __all__ = [
+    "FacePoints",
     "FitConfig",
     "FitResult",
     "Fitter",
+    "GraphPrior",
     "GroupFit",
     "Pose",
     "Unknowns",
     "epnp",
     "fit",
     "fit_groups",
+    "fit_views",
+    "landmark_points_of",
     "make_fitter",
+    "mesh_points_of",
     "outer_eye_distance_px",
+    "predict_landmarks",
     "relative_rms",
     "reprojection_errors_px",
 ]
