@@ -25,7 +25,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from benchmarks import machine
 from benchmarks.extras import require
-from benchmarks.fitting_comparison import frozen, state_of
+from benchmarks.fitting_comparison import state_of
 from benchmarks.fitting_peers import ITERATIONS, PEERS, Task
 from benchmarks.fitting_problem import (
     IMAGE_SIZE,
@@ -52,7 +52,7 @@ from benchmarks.fitting_problem import (
     mesh_layout,
     refined_head,
 )
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit, make_fitter
+from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit, landmark_points_of, make_fitter, mesh_points_of
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.files import make_folder, write_json
 from experiments import command
@@ -86,8 +86,7 @@ class Workload(NamedTuple):
 
     def config(self) -> FitConfig:
         """The shape given; the contour's anchors held, unless sliding."""
-        config = FitConfig(fit_identity=False, iterations=ITERATIONS)
-        return config if self.sliding else frozen(config)
+        return FitConfig(fit_identity=False, iterations=ITERATIONS, sliding_contour=self.sliding)
 
     def head(self) -> HeadModel:
         """The head, refined if need be."""
@@ -99,13 +98,8 @@ class Workload(NamedTuple):
 
     def fitter(self, head: HeadModel, iterations: int = ITERATIONS) -> Fitter:
         """Ours."""
-        points: dict[str, Any] = {"points": "mesh"} if self.mesh else {}
-        return make_fitter(head, replace(self.config(), iterations=iterations), **points)
-
-
-def offers(name: str) -> bool:
-    """Whether the library has an option yet."""
-    return name in {entry.name for entry in fields(FitConfig)}
+        points = (mesh_points_of if self.mesh else landmark_points_of)(head)
+        return make_fitter(head, replace(self.config(), iterations=iterations), points=points)
 
 
 def make_task(workload: Workload, photos: int) -> Task:
@@ -242,7 +236,7 @@ def measure_curve(sizes: tuple[int | None, ...], seconds: float) -> list[dict[st
     """Ours at one photo for many v; with and without iterations, in turns, so that their difference means something."""
     table = []
     for size in sizes:
-        workload = Workload(size)
+        workload = Workload(size, sliding=True)
         head = workload.head()
         photo = make_photo(head, workload.layout(head), 0, known_shape=True)
         calls = [
@@ -294,9 +288,8 @@ def measure(workload: Workload, names: list[str], batches: tuple[int, ...], seco
         "floor_ms": min(apart(measure_floor, landmarks, columns, blas_threads=threads) for threads in (1, None)),
         "ours": apart(measure_ours, workload, task, batches, seconds, blas_threads=None), "peers": {}, "missing": {},
     }  # fmt: skip
-    if offers("sliding_contour"):
-        sliding = workload._replace(sliding=True)
-        result["ours, sliding"] = apart(measure_ours, sliding, task, batches, seconds, blas_threads=None)
+    sliding = workload._replace(sliding=True)
+    result["ours, sliding"] = apart(measure_ours, sliding, task, batches, seconds, blas_threads=None)
     for name in names:
         try:
             result["peers"][name] = apart(measure_peer, name, task, seconds)
@@ -318,7 +311,7 @@ def table(result: dict[str, Any]) -> str:
         f"  {'':40}{'median':>10}{'quartiles':>20}{'processor':>11}{'first, s':>10}{'peak, MB':>10}{'gap':>10}",
     ]
     for name in ("ours", "ours, sliding"):
-        for batch, times in result.get(name, {}).get("batches", {}).items():
+        for batch, times in result[name]["batches"].items():
             peak = "peak_mb" if batch == "1" else "peak_mb_batch"
             entry = {**result[name], **times, "peak_mb": result[name][peak]}
             lines.append(_line(f"{name}, batch {batch}", entry, int(batch)))
@@ -348,13 +341,13 @@ def reached(results: list[dict[str, Any]]) -> dict[str, float]:
         "times the fastest general peer": min(general, default=np.nan) / first["ours"]["batches"]["1"]["ms"],
         "times the floor": first["ours"]["batches"]["1"]["ms"] / first["floor_ms"],
     }
-    timed = first.get("ours, sliding", first["ours"])
+    timed = first["ours, sliding"]
     found |= {"one head, sliding, ms": timed["batches"]["1"]["ms"], "compile, s": timed["first_call_s"]}
     if "64" in timed["batches"]:
         found["batch 64, sliding, ms a head"] = timed["batches"]["64"]["ms"] / 64
     mesh = [result for result in results if result["landmarks"] > 400]
     if mesh:
-        found["one head, 468 points, ms"] = mesh[0].get("ours, sliding", mesh[0]["ours"])["batches"]["1"]["ms"]
+        found["one head, 468 points, ms"] = mesh[0]["ours, sliding"]["batches"]["1"]["ms"]
     return found
 
 
@@ -364,9 +357,7 @@ def plot(path: Path, results: list[dict[str, Any]], curve: list[dict[str, float]
 
     figure, axes = plt.subplots(1, len(results) + 1, figsize=(5 * len(results) + 5, 4.6), layout="constrained")
     for axis, result in zip(axes, results):
-        entries = {"ours": result["ours"]["batches"]["1"]["ms"]}
-        if "ours, sliding" in result:
-            entries["ours, sliding"] = result["ours, sliding"]["batches"]["1"]["ms"]
+        entries = {name: result[name]["batches"]["1"]["ms"] for name in ("ours", "ours, sliding")}
         entries |= {title(name): entry["ms"] for name, entry in result["peers"].items() if entry["reached"]}
         names = sorted(entries, key=lambda name: -entries[name])
         axis.barh(names, [entries[name] for name in names],
@@ -393,7 +384,7 @@ def plot(path: Path, results: list[dict[str, Any]], curve: list[dict[str, float]
 
 def measure_accelerator(seconds: float) -> list[dict[str, Any]]:
     """Ours on the accelerator, for batches up to where its memory ends."""
-    workload = Workload(None, sliding=offers("sliding_contour"))
+    workload = Workload(None, sliding=True)
     head = workload.head()
     fitter, layout = workload.fitter(head), workload.layout(head)
     photos = [make_photo(head, layout, seed, known_shape=True) for seed in range(64)]
@@ -430,9 +421,7 @@ def main() -> None:
             write_json(folder / f"fitting_{name}.json", {**described, "device": device, "batches": rows})
         return
     names = ["CHOLMOD, Gauss-Newton", "optimistix GN, Cholesky"] if _QUICK.value else list(PEERS)
-    workloads = [Workload(size) for size in SIZES]
-    if offers("sliding_contour"):  # the two came together
-        workloads += [Workload(size, mesh=True) for size in SIZES]
+    workloads = [Workload(size, mesh=mesh) for mesh in (False, True) for size in SIZES]
     results = []
     for workload in workloads[:1] if _QUICK.value else workloads:
         results.append(measure(workload, names, BATCHES[:2] if _QUICK.value else BATCHES, seconds))

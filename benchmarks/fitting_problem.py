@@ -21,7 +21,15 @@ from benchmarks.refinement import refine
 from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry.topology import edges
 from digitaltwin.head import HeadModel
-from digitaltwin.head.markup import CONTOUR, LEFT_EYE_OUTER, MESH_LEFT_EYE, MESH_OVAL, MESH_RIGHT_EYE, RIGHT_EYE_OUTER
+from digitaltwin.head.markup import (
+    CONTOUR,
+    LANDMARK_COUNT,
+    LEFT_EYE_OUTER,
+    MESH_LEFT_EYE,
+    MESH_OVAL,
+    MESH_RIGHT_EYE,
+    RIGHT_EYE_OUTER,
+)
 from digitaltwin.head.model import Anchors
 
 FLIP = np.array([1.0, -1.0, -1.0])
@@ -69,6 +77,19 @@ class Photo(NamedTuple):
     start_translation: np.ndarray
 
 
+class Lines(NamedTuple):
+    """Candidates for the points of a sliding contour, on lines across it."""
+
+    rows: sp.csr_array
+    """[l j v] flattened to [lj v]."""
+    count: int
+    """Lines l."""
+    landmarks: np.ndarray
+    """Which landmarks slide."""
+    closed: bool
+    """Whether the last line neighbours the first."""
+
+
 def landmark_layout(head: HeadModel, contour_weight: float) -> Layout:
     """The 104 landmarks."""
     weights = np.ones(len(head.landmarks.faces))
@@ -77,10 +98,13 @@ def landmark_layout(head: HeadModel, contour_weight: float) -> Layout:
 
 
 def mesh_layout(head: HeadModel, contour_weight: float) -> Layout:
-    """The 478 points of the face mesh: 468 on the skin, and those of the irises, which are never seen here."""
+    """The 478 points of the face mesh: 468 on the skin, and those of the irises, which are never seen here.
+
+    The whole weighs as much as the 104 landmarks.
+    """
     skin, count = _rows(head, head.mesh_points), len(head.mesh_points.faces)
-    weights = np.r_[np.ones(count), np.zeros(IRIS_POINTS)]
-    weights[np.array(MESH_OVAL)] = contour_weight
+    weights = np.r_[np.full(count, LANDMARK_COUNT / count), np.zeros(IRIS_POINTS)]
+    weights[np.array(MESH_OVAL)] *= contour_weight
     rows = sp.csr_array(sp.vstack([skin, skin[:IRIS_POINTS]]))
     return Layout(rows, weights, (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0]))
 
@@ -185,6 +209,12 @@ class Referee:
         per_px = 100.0 * cosine / np.linalg.norm(seen[left] - seen[right])
         return np.sqrt((per_px if self.model.paper else per_px**2) * self.weights)
 
+    def scale_of(self, energy: float, state: State) -> np.ndarray:
+        """The scale with which a state has an energy: for a fit whose start pose, and so W_eye's, is not known."""
+        prior = self.energy(np.zeros_like(self.weights), state)
+        unit = self.energy(np.sqrt(self.weights), state) - prior
+        return np.sqrt((energy - prior) / unit * self.weights)
+
     def points(self, state: State) -> np.ndarray:
         """The landmarks on the head [k 3]."""
         return self.shape_points + self.rows @ state.field + self.point_modes @ state.coefficients
@@ -203,16 +233,25 @@ class Referee:
         beyond = np.maximum(coefficients - 1.0, 0.0) + np.minimum(coefficients, 0.0)
         return np.where(self.model.bound > 0.0, beyond, 0.0)
 
-    def residuals(self, scale: np.ndarray, state: State) -> np.ndarray:
+    def residuals(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> np.ndarray:
         """All residuals, the squares of which sum to the energy: image, L d, d, coefficients, bounds, rotation, zoom.
 
-        With a lagged term this is the energy at the start of a step.
+        Args:
+            scale: Of the image residual.
+            state: Where.
+            change: With a lagged term, what the step that led here changed the lagged coefficients by; none at its
+                start.
+
+        Returns:
+            One vector.
         """
         model = self.model
-        root = np.sqrt(model.omega_c * model.mass)[:, None]
+        root, rough = np.sqrt(model.omega_c * model.mass)[:, None], state.field
+        if change is not None:
+            rough = rough + np.tensordot(change[: model.lagged], model.modes[: model.lagged], 1)
         return np.r_[
             self.image_residual(scale, state).ravel(),
-            (root * (model.laplacian @ state.field)).ravel(),
+            (root * (model.laplacian @ rough)).ravel(),
             (np.sqrt(model.ridge) * root * state.field).ravel(),
             self.prior_residuals(state),
         ]
@@ -227,9 +266,9 @@ class Referee:
             np.sqrt(self.focal_precision) * state.log_focal_scale,
         ]
 
-    def energy(self, scale: np.ndarray, state: State) -> float:
+    def energy(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> float:
         """E of Eq. 1 to 3."""
-        return float(np.sum(self.residuals(scale, state) ** 2))
+        return float(np.sum(self.residuals(scale, state, change=change) ** 2))
 
     def image_jacobians(self, scale: np.ndarray, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of the image residual by the landmarks' positions [k 2 3] and by the other unknowns [k 2 m]."""
@@ -345,7 +384,7 @@ class Referee:
         energies, damping = [self.energy(scale, state)], 0.0
         for _ in range(steps):
             proposed = self.step(scale, state, damping=damping)
-            energy = self.energy(scale, proposed)
+            energy = self.energy(scale, proposed, change=proposed.coefficients - state.coefficients)
             if self.model.lagged or energy <= energies[-1] * (1.0 + 1e-14):
                 state, damping = proposed, 0.0 if damping < 1e-3 else damping / 10.0
                 done = energies[-1] - energy <= tolerance * energy
@@ -365,10 +404,56 @@ class Referee:
         """What a fit of identity scales its result by: the landmarks' size on P over that on the fitted neutral."""
         if not self.model.fit_identity:
             return 1.0
-        still = state.coefficients.copy()
-        still[: self.model.expressions] = 0.0
-        fitted = self.points(state._replace(coefficients=still))
-        return float(np.sqrt(np.var(self.shape_points, axis=0).sum() / np.var(fitted, axis=0).sum()))
+        anchors, extra = self.model.layout.rows, self.model.expressions
+        grown = np.tensordot(state.coefficients[extra:], self.model.modes[extra:], 1) + state.field
+        given, fitted = anchors @ self.photo.shape, anchors @ (self.photo.shape + grown)
+        return float(np.sqrt(np.var(given, axis=0).sum() / np.var(fitted, axis=0).sum()))
+
+
+def frozen_contour(referee: Referee, lines: Lines, state: State) -> tuple[sp.csr_array, float]:
+    """The landmarks' rows with the contour where it slid to.
+
+    On each line that is the candidate seen most nearly edge-on; of the polyline through these, the point nearest to
+    the landmark in the image.
+
+    Args:
+        referee: Of any rows.
+        lines: The candidates.
+        state: Pose and shape that the contour is looked for under.
+
+    Returns:
+        Rows [k v], and by how much the choice on the least decided line was decided (squared cosines).
+    """
+    shape = referee.photo.shape
+    points = (lines.rows @ shape).reshape(lines.count, -1, 3)
+    beside, places = np.arange(-1, lines.count + 1), np.arange(-1, points.shape[1] + 1)
+    across = points[beside % lines.count if lines.closed else np.clip(beside, 0, lines.count - 1)]
+    along = points[:, np.clip(places, 0, points.shape[1] - 1)]
+    normals = np.cross(across[2:] - across[:-2], along[:, 2:] - along[:, :-2])
+    length = np.linalg.norm(normals, axis=2)
+    sight = points + state.rotation.T @ (FLIP * state.translation)
+    cosine = np.sum(normals * sight, axis=2) / np.maximum(length, 1e-30) / np.linalg.norm(sight, axis=2)
+    facing = np.where(length > 0.0, cosine**2, 2.0)
+    chosen = lines.rows[np.arange(lines.count) * points.shape[1] + np.argmin(facing, axis=1)]
+    decided = np.diff(np.sort(facing, axis=1)[:, :2], axis=1).min()
+
+    outline = referee.project(chosen @ referee.vertices(state), state)
+    following = (np.arange(lines.count) + 1) % lines.count
+    count = lines.count if lines.closed else lines.count - 1
+    best = []
+    for landmark in referee.landmarks[lines.landmarks]:
+        side = outline[following] - outline
+        share = np.clip(np.sum((landmark - outline) * side, axis=1) / np.sum(side**2, axis=1), 0.0, 1.0)
+        away = np.linalg.norm(outline + share[:, None] * side - landmark, axis=1)[:count]
+        best.append((np.argmin(away), share[np.argmin(away)]))
+    index, share = np.array(best).T
+    first, second = index.astype(int), following[index.astype(int)]
+    slid = sp.diags_array(1.0 - share) @ chosen[first] + sp.diags_array(share) @ chosen[second]
+    anchors = referee.model.layout.rows
+    held = np.ones(len(referee.weights))
+    held[lines.landmarks] = 0.0
+    place = sp.csr_array((np.ones(len(index)), (lines.landmarks, np.arange(len(index)))), (len(held), len(index)))
+    return sp.csr_array(sp.diags_array(held) @ anchors + place @ slid), float(decided)
 
 
 def factorised(matrix: sp.csc_array | sp.csc_matrix) -> spl.SuperLU:
