@@ -54,20 +54,22 @@ _OWN_AXES |= {"weights": 1}
 
 Values = Float[Array, "..."] | Float[np.ndarray, "..."]
 Numbers = Num[Array, "..."] | Num[np.ndarray, "..."]
+ImageSizes = Numbers | tuple[Any, Any]
+Lengths = Numbers | float | int
 
 
 def fit_batch(
     fitter: Fitter,
     shapes: Values,
     landmarks: Values,
-    image_sizes: Numbers | tuple[Any, Any],
+    image_sizes: ImageSizes,
     *,
     scores: Values | None = None,
-    focal_px: Numbers | float | int | None = None,
+    focal_px: Lengths | None = None,
     principal_point_px: Values | None = None,
     weights: Values | None = None,
     init: Unknowns | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
     chunk_size: int | None = None,
     together: int | None = None,
 ) -> FitResult:
