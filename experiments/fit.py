@@ -4,12 +4,12 @@
 
 The input is an ``.npz`` (uncompressed ones are read where they lie) with
 
-    landmarks           [n 104 2] px; NaN where the weight is 0
+    landmarks           [n 104 2] px, or [n 478 2] with --points=mesh; NaN where the weight is 0
     image_size          [n 2], or [2] for all: height, width
     scores              [n e], or [e]: expression scores           optional, as all that follow
     focal_px            [n], or one number
     principal_point_px  [n 2], or [2]
-    weights             [n 104], or [104]
+    weights             [n k], or [k], k landmarks
     shape               [n v 3], or [v 3]: neutral shapes; the mean head by default
 
 and the output one with, for each head, expression [e], identity [i] mm, rotation [3 3], translation [3] mm,
@@ -46,13 +46,14 @@ from absl import flags
 
 from digitaltwin.fitting import FitConfig
 from experiments import command
-from experiments.fit_file import QUICK_COUNT, fit_file
+from experiments.fit_file import POINTS, QUICK_COUNT, fit_file
 
 _LANDMARKS = flags.DEFINE_string("landmarks", None, "The .npz with the landmarks, as described above.")
 _OUT = flags.DEFINE_string("out", "fits.npz", "The .npz to write; its folder has to exist.")
 _CHUNK = flags.DEFINE_integer("chunk", 1024, "Heads that are computed, and written, at once.", 1)
 _ITERATIONS = flags.DEFINE_integer("iterations", FitConfig().iterations, "Gauss-Newton steps.", 0)
-_VERTICES = flags.DEFINE_bool("vertices", False, "Write the skin's vertices, not the unknowns: 13 times as much.")
+_VERTICES = flags.DEFINE_bool("vertices", False, "Write the skin's vertices, not the unknowns: 12 times as much.")
+_POINTS = flags.DEFINE_enum("points", "landmarks", list(POINTS), "The 104 landmarks, or the face mesh's 478 points.")
 _PART = flags.DEFINE_string("part", "0/1", "I/N: of the N equal parts of the file only the I-th, from 0.")
 _QUICK = flags.DEFINE_bool(
     "quick", False, f"At most {QUICK_COUNT} heads; without --landmarks, the shipped subjects' own."
@@ -67,6 +68,7 @@ def main() -> None:
         Path(_OUT.value),
         chunk=_CHUNK.value,
         config=dataclasses.replace(FitConfig(), iterations=_ITERATIONS.value),
+        points=_POINTS.value,
         part=_PART.value,
         vertices=_VERTICES.value,
         quick=_QUICK.value,

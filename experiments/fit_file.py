@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from digitaltwin.fitting import FitConfig, FitResult, fit_batch, make_fitter
+from digitaltwin.fitting import (
+    FacePoints,
+    FitConfig,
+    FitResult,
+    Fitter,
+    fit_batch,
+    landmark_points_of,
+    make_fitter,
+    mesh_points_of,
+)
 from digitaltwin.geometry.camera import Camera, project
 from digitaltwin.geometry.rotations import matrix_from_quaternion
 from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
@@ -21,6 +30,8 @@ from digitaltwin.types import InputError
 from digitaltwin.version import __version__
 from experiments.streaming import Job, map_member, read_members
 
+POINTS = {"landmarks": landmark_points_of, "mesh": mesh_points_of}
+"""Which points of the face the input holds."""
 QUICK_COUNT = 256
 QUICK_SIZE = (480, 640)
 
@@ -37,9 +48,8 @@ class Source(NamedTuple):
     """Given a folder for what has to be unpacked: what each head has of its own, and what all have in common."""
 
 
-def fields_of(head: HeadModel) -> dict[str, tuple[int, ...]]:
-    """Shapes, for one head, of what the input may hold."""
-    count = len(head.landmarks.faces)
+def fields_of(head: HeadModel, count: int) -> dict[str, tuple[int, ...]]:
+    """Shapes, for one head of ``count`` points, of what the input may hold."""
     return {
         "landmarks": (count, 2),
         "image_size": (2,),
@@ -51,13 +61,13 @@ def fields_of(head: HeadModel) -> dict[str, tuple[int, ...]]:
     }
 
 
-def check_source(path: Path, head: HeadModel) -> Source:
+def check_source(path: Path, head: HeadModel, points: FacePoints) -> Source:
     """Check that a file can serve as the input, without reading its arrays.
 
     Raises:
         InputError: it cannot be read, lacks something, or an array's shape or type does not fit.
     """
-    members, fields = read_members(path), fields_of(head)
+    members, fields = read_members(path), fields_of(head, len(points.rest))
     for name in ("landmarks", "image_size"):
         if name not in members:
             raise InputError(f"--landmarks={path}: holds no {name} (but {', '.join(members) or 'nothing'}); add it.")
@@ -133,13 +143,10 @@ def kept(result: FitResult, count: int, *, vertices: bool) -> dict[str, np.ndarr
     return {name: np.asarray(value)[:count] for name, value in arrays.items()}
 
 
-def fit_chunks(
-    head: HeadModel, config: FitConfig, source: Source, first: int, job: Job
-) -> Iterator[tuple[int, FitResult]]:
+def fit_chunks(fitter: Fitter, source: Source, first: int, job: Job) -> Iterator[tuple[int, FitResult]]:
     """Fit the chunks that are missing; each is under way before the one before it is waited for."""
-    fitter = make_fitter(head, config)
     own, shared = source.arrays(job.folder)
-    shared = {"shape": head.mean} | {name: np.array(part, np.float32) for name, part in shared.items()}
+    shared = {"shape": fitter.mean} | {name: np.array(part, np.float32) for name, part in shared.items()}
     before = None
     for number in job.missing():
         rows = slice(first + job.rows(number).start, first + job.rows(number).stop)
@@ -153,7 +160,9 @@ def fit_chunks(
         yield before
 
 
-def settings_of(source: Source, part: slice, chunk: int, config: FitConfig, *, vertices: bool) -> dict[str, Any]:
+def settings_of(
+    source: Source, part: slice, chunk: int, config: FitConfig, *, points: str, vertices: bool
+) -> dict[str, Any]:
     """All that decides what the output holds, but for the machine's own rounding."""
     return {
         "digitaltwin": __version__,
@@ -163,12 +172,21 @@ def settings_of(source: Source, part: slice, chunk: int, config: FitConfig, *, v
         "rows": [part.start, part.stop],
         "chunk": chunk,
         "config": dataclasses.asdict(config),
+        "points": points,
         "vertices": vertices,
     }
 
 
 def fit_file(
-    landmarks: Path | None, out: Path, *, chunk: int, config: FitConfig, part: str, vertices: bool, quick: bool
+    landmarks: Path | None,
+    out: Path,
+    *,
+    chunk: int,
+    config: FitConfig,
+    points: str,
+    part: str,
+    vertices: bool,
+    quick: bool,
 ) -> str:
     """Fit what is missing; the parameters are the flags.
 
@@ -180,22 +198,28 @@ def fit_file(
     """
     if landmarks is None and not quick:
         raise InputError("--landmarks: has to name the file with the landmarks; --quick shows the command without one.")
+    if landmarks is None and points != "landmarks":
+        raise InputError(f"--points={points}: needs a file; name it with --landmarks.")
     if not out.parent.is_dir():
         raise InputError(f"--out={out}: there is no folder {out.parent}; make it, or name another.")
     head = load_head()
-    source = quick_source(head) if landmarks is None else check_source(landmarks, head)
+    face_points = POINTS[points](head)
+    source = quick_source(head) if landmarks is None else check_source(landmarks, head, face_points)
     rows = part_of(min(source.count, QUICK_COUNT) if quick else source.count, part)
     count = rows.stop - rows.start
-    job = Job(out, settings_of(source, rows, chunk, config, vertices=vertices), count, chunk)
+    job = Job(out, settings_of(source, rows, chunk, config, points=points, vertices=vertices), count, chunk)
     if job.is_done():
         job.remove()  # a run that was killed between its last two steps leaves its folder
         return f"{out}: {count} heads, none of them new"
     with job.begun():
+        fitter = make_fitter(head, config, points=face_points)
         new = job.length(job.missing())
         with tqdm(total=count, initial=count - new, unit=" heads") as bar:
-            for number, result in fit_chunks(head, config, source, rows.start, job):
+            for number, result in fit_chunks(fitter, source, rows.start, job):
                 length = job.length([number])
                 job.write(number, kept(result, length, vertices=vertices))
                 bar.update(length)
-        job.assemble({"unit": "mm", "expression_names": list(head.expression_names)})
+        # Of all points that a contour may slide over, a head needs few.
+        described = {"unit": "mm", "expression_names": list(head.expression_names)}
+        job.assemble(described, compress=("unknowns_multipliers", "unknowns_change"))
     return f"{out}: {count} heads, {new} of them new"

@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -183,8 +183,12 @@ class Job:
                 _settle(journal)
         self.finished.add(number)
 
-    def assemble(self, metadata: Mapping[str, Any]) -> None:
+    def assemble(self, metadata: Mapping[str, Any], *, compress: Container[str] = ()) -> None:
         """Make the output of the parts, and remove them.
+
+        Args:
+            metadata: What JSON can hold, besides the settings.
+            compress: Arrays that shrink: full of zeros, say. The others stay as they are, fast and mappable.
 
         Raises:
             InputError: the disk is full or fails.
@@ -192,10 +196,12 @@ class Job:
         whole = self.folder / "whole"
         with self._disk():
             with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-                entry = json.dumps({**metadata, "settings": self.settings}, sort_keys=True)
-                archive.writestr(_entry(_METADATA), entry)
+                described = json.dumps({**metadata, "settings": self.settings}, sort_keys=True)
+                archive.writestr(_entry(_METADATA), described)
                 for path in sorted(self._parts()):
-                    with path.open("rb") as source, archive.open(_entry(path.name), "w", force_zip64=True) as target:
+                    entry = _entry(path.name)
+                    entry.compress_type = zipfile.ZIP_DEFLATED if path.stem in compress else zipfile.ZIP_STORED
+                    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
                         shutil.copyfileobj(source, target, _BLOCK)
             with whole.open("rb") as file:
                 os.fsync(file.fileno())

@@ -62,9 +62,10 @@ def run(*arguments, expect=0):
     return out, errors
 
 
-def call(source, out, *, config=None, part="0/1", vertices=False):
+def call(source, out, *, config=None, points="landmarks", part="0/1", vertices=False):
     """The command within this process."""
-    return fit_file(source, out, chunk=CHUNK, config=config or FitConfig(), part=part, vertices=vertices, quick=False)
+    config = config or FitConfig()
+    return fit_file(source, out, chunk=CHUNK, config=config, points=points, part=part, vertices=vertices, quick=False)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,8 @@ def test_the_output_holds_the_fits_and_all_that_follows_from_them(head, given, w
     direct = fit_batch(make_fitter(head, FitConfig()), head.mean, *numbers, scores=given["scores"])
     np.testing.assert_allclose(direct.vertices, again.vertices, atol=2e-3)
     np.testing.assert_allclose(fits["rotation"], again.rotation, atol=1e-5)
-    np.testing.assert_allclose(fits["energy"], again.energies[:, -1], rtol=1e-4)
+    # Before the energy is taken again the contour slides once more.
+    np.testing.assert_allclose(fits["energy"], again.energies[:, -1], rtol=0.05)
     for name in ("expression", "identity", "translation", "focal_scale"):
         np.testing.assert_allclose(fits[name], getattr(direct, name), rtol=1e-3, atol=2e-2)
 
@@ -118,6 +120,8 @@ def test_a_killed_run_goes_on_where_it_was(source, whole, tmp_path):
 def test_finished_work_is_neither_repeated_nor_overwritten(source, whole):
     before = whole.read_bytes(), whole.stat().st_mtime_ns
     assert "none of them new" in call(source, whole)
+    with pytest.raises(InputError, match=r"landmarks is float32 \(10, 104, 2\).*\(10, 478, 2\)"):
+        call(source, whole, points="mesh")
     for flags in ({"config": FitConfig(iterations=2)}, {"vertices": True}, {"part": "0/2"}):
         with pytest.raises(InputError, match="holds results of other input or flags .*name another --out"):
             call(source, whole, **flags)

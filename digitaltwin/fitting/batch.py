@@ -41,7 +41,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Num, PyTree
 
-from digitaltwin.fitting.fit import FitResult, Fitter, Unknowns, fit
+from digitaltwin.fitting.energy import Unknowns
+from digitaltwin.fitting.fit import FitResult, fit
+from digitaltwin.fitting.fitter import Fitter
 from digitaltwin.types import InputError
 
 _AXIS = "heads"

@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class GraphPrior:
+    """Eq. 2 as the paper prints it: L the plain graph Laplacian (degree minus adjacency), W = I."""
+
+    omega_c: float = 25.0
+    lambda_delta: float = 4.0
+    unit_mm: float = 100.0
+    """Unit of the displacements, which the paper does not name. In millimetres its numbers move no vertex by more than
+    0.04 mm; in decimetres the field is alive."""
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """Weights and counts; hashable, so a static argument under jit."""
 
@@ -17,11 +28,20 @@ class FitConfig:
     """``omega_c lambda / a`` [mm^-4], Eq. 2: how dear a displacement of the correction field is."""
     correction_length_mm: float = 12.0
     """``l`` in ``lambda = a^2 / l^4``, Eq. 2: the width of the bump that follows one landmark."""
+    graph_prior: GraphPrior | None = None
+    """Eq. 2 as printed, instead of the two above."""
+    lagged_laplacian: bool = False
+    """Whether Eq. 2's first term holds last iteration's expressions, ``|L (P_F - P - sum beta_prev B)|^2``, as printed.
+    The steps then minimise no single energy, and are taken without asking whether one falls."""
 
     omega_r: float = 10.0
     """Weight of Eq. 3: expressions, rotation and focal scale."""
     expression_deviation: float = 0.35
     """``sigma`` of Eq. 3, about the scores read off the photo."""
+    expression_scores: bool = True
+    """Whether ``mu`` of Eq. 3 are the scores; 0 otherwise, as printed."""
+    expression_bounds: bool = True
+    """Whether expressions beyond [0, 1] cost ``omega_r hinge(beta)^2 / sigma^2`` besides."""
     omega_i: float = 4.0
     """Weight of ``sum ((z - z_0) / sigma_z)^2``, z the identity coefficients in millimetres, ``z_0`` those of the given
     shape, ``sigma_z`` their deviations in the population. In the units of Eq. 1 the likeliest identity has the variance
@@ -34,5 +54,23 @@ class FitConfig:
     """The same when ``focal_px`` is given. EXIF rounds the focal length to whole millimetres, 2 % at a phone's 26 mm:
     at 500 a scale that is off by 1.4 % costs as much as one landmark that is off by 1 % of the eye distance."""
 
+    squared_eye_scale: bool = True
+    """Whether Eq. 1 is scaled by ``(100 / W_eye)^2``, free of the image's resolution; ``100 / W_eye``, as printed,
+    otherwise."""
+    sliding_contour: bool = True
+    """Whether the contour landmarks slide over the skin as the head turns; at fixed anchors otherwise."""
     contour_weight: float = 0.5
-    """Weight of the 17 contour landmarks, which slide over the skin as the head turns; 1 for all others."""
+    """Weight of the contour landmarks, which are the least sure of their place; 1 for all others."""
+
+    @classmethod
+    def paper(cls) -> "FitConfig":
+        """The paper's own energy: Eq. 1 to 3 as printed, units apart, with a neutral shape that is given."""
+        return cls(
+            fit_identity=False,
+            graph_prior=GraphPrior(),
+            lagged_laplacian=True,
+            expression_scores=False,
+            expression_bounds=False,
+            squared_eye_scale=False,
+            contour_weight=1.0,
+        )

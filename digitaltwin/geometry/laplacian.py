@@ -10,6 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from digitaltwin.geometry.topology import edges
+
 
 class WeightedLaplacian(NamedTuple):
     """``L = a M^-1 C`` and ``W = M / a``: both without unit, and free of the mesh's density."""
@@ -58,6 +60,22 @@ def cotangent_stiffness(
     weights = sp.coo_array(entries, shape=(len(vertices), len(vertices))).tocsr()  # sums the two triangles of an edge
     weights.data = np.maximum(weights.data, floor)
     return sp.csr_array(sp.diags_array(weights.sum(axis=1)) - weights)
+
+
+def graph_laplacian(faces: Int[np.ndarray, "f 3"], count: int) -> sp.csr_array:
+    """Degree minus adjacency: ``(L f)_i = sum_j (f_i - f_j)`` over the neighbours j of i, blind to lengths.
+
+    Args:
+        faces: Triangles.
+        count: Number of vertices v.
+
+    Returns:
+        Symmetric, positive semidefinite [v v].
+    """
+    i, j = edges(faces).T
+    ones = (np.ones(2 * len(i)), (np.concatenate([i, j]), np.concatenate([j, i])))
+    adjacency = sp.coo_array(ones, shape=(count, count)).tocsr()
+    return sp.csr_array(sp.diags_array(adjacency.sum(axis=1)) - adjacency)
 
 
 def weighted_laplacian(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> WeightedLaplacian:

@@ -1,6 +1,59 @@
 """Generic, vmap-safe least squares: Gauss-Newton with damping per lane, and its linear algebra; no heads here."""
 
-from digitaltwin.solvers.gauss_newton import State, dense_proposal, initial_state, minimise, step
+from digitaltwin.solvers.conjugate_gradient import conjugate_gradient
+from digitaltwin.solvers.gauss_newton import (
+    ADAPTIVE,
+    CONVERGED,
+    NON_FINITE,
+    STALLED,
+    STEPS_DONE,
+    Damping,
+    Result,
+    State,
+    Tolerance,
+    init,
+    run,
+    step,
+)
+from digitaltwin.solvers.implicit import at_minimum, dense_solve, run_implicit
+from digitaltwin.solvers.least_squares import (
+    dense_proposal,
+    least_squares,
+    matrix_free_proposal,
+    normal_diagonal,
+    normal_step,
+    orthogonal_step,
+)
 from digitaltwin.solvers.linear import solve_positive_definite
+from digitaltwin.solvers.robust import Loss, energy_of, geman_mcclure, huber, reweighted
 
-__all__ = ["State", "dense_proposal", "initial_state", "minimise", "solve_positive_definite", "step"]
+__all__ = [
+    "ADAPTIVE",
+    "CONVERGED",
+    "NON_FINITE",
+    "STALLED",
+    "STEPS_DONE",
+    "Damping",
+    "Loss",
+    "Result",
+    "State",
+    "Tolerance",
+    "at_minimum",
+    "conjugate_gradient",
+    "dense_proposal",
+    "dense_solve",
+    "energy_of",
+    "geman_mcclure",
+    "huber",
+    "init",
+    "least_squares",
+    "matrix_free_proposal",
+    "normal_diagonal",
+    "normal_step",
+    "orthogonal_step",
+    "reweighted",
+    "run",
+    "run_implicit",
+    "solve_positive_definite",
+    "step",
+]

@@ -10,8 +10,8 @@ from digitaltwin.fitting import (
     fit_groups,
     make_fitter,
     outer_eye_distance_px,
+    predict_landmarks,
     relative_rms,
-    reprojection_errors_px,
 )
 from digitaltwin.geometry.camera import Camera, project
 from digitaltwin.head import landmark_points
@@ -31,7 +31,7 @@ def fitter(head):
 
 
 @pytest.fixture(scope="module")
-def person(head):
+def person(head, fitter):
     """A neutral shape that is not the mean, an expression, and the landmarks a perfect detector would read."""
     rng = np.random.default_rng(0)
     coefficients = 0.5 * rng.normal(size=len(head.identity)) * np.asarray(head.identity_deviation)
@@ -40,8 +40,8 @@ def person(head):
     for name, value in {"jawOpen": 0.4, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.5, "browInnerUp": 0.3}.items():
         expression[head.expression_names.index(name)] = value
     vertices = jnp.float32(neutral + np.tensordot(expression, np.asarray(head.expressions), 1))
-    landmarks = project(CAMERA, landmark_points(head, vertices))
-    return jnp.float32(neutral), jnp.float32(expression), landmarks, vertices
+    neutral, expression = jnp.float32(neutral), jnp.float32(expression)
+    return neutral, expression, predict_landmarks(fitter, CAMERA, neutral, expression), vertices
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def item(result, index):
     return jax.tree.map(lambda part: np.asarray(part[index]), result)
 
 
-def error_of(head, result, landmarks):
-    points = landmark_points(head, jnp.asarray(result.vertices))
-    errors = reprojection_errors_px(jax.tree.map(jnp.asarray, result.camera), points, landmarks)
+def error_of(fitter, result, landmarks):
+    camera, neutral, expression = jax.tree.map(jnp.asarray, (result.camera, result.neutral, result.expression))
+    errors = jnp.linalg.norm(predict_landmarks(fitter, camera, neutral, expression, near=landmarks) - landmarks, axis=1)
     return float(relative_rms(errors, outer_eye_distance_px(landmarks)))
 
 
@@ -86,10 +86,10 @@ def four(head, batch, person):
     return (shapes, points, sizes, scores, weights), batch(shapes, points, sizes, scores, weights)
 
 
-def test_the_truth_explains_its_own_photo(head, four, person):
+def test_the_truth_explains_its_own_photo(fitter, four, person):
     result = item(four[1], 0)
     assert result.status == 0
-    assert error_of(head, result, person[2]) < 2e-3
+    assert error_of(fitter, result, person[2]) < 2e-3
     assert Rotation.from_matrix(result.rotation @ ROTATION.T).magnitude() < np.deg2rad(1.0)
     # Focal length and distance trade off: their ratio is what the photo determines.
     magnification = float(result.focal_scale) * max(SIZE) / result.translation[2]
@@ -105,10 +105,10 @@ def test_resolution_does_not_matter(four):
     np.testing.assert_allclose(small.focal_scale, large.focal_scale, atol=1e-3)
 
 
-def test_an_unknown_face_is_fitted_through_the_identity_basis(head, four, person):
+def test_an_unknown_face_is_fitted_through_the_identity_basis(head, fitter, four, person):
     result = item(four[1], 2)
     assert result.status == 0
-    assert error_of(head, result, person[2]) < 0.01
+    assert error_of(fitter, result, person[2]) < 0.01
     assert np.percentile(np.linalg.norm(result.correction, axis=1), 95) < 3.0
     before = project(CAMERA, landmark_points(head, head.mean))
     start = relative_rms(jnp.linalg.norm(before - person[2], axis=1), outer_eye_distance_px(person[2]))
@@ -133,7 +133,8 @@ def test_result_parts_belong_together(head, four):
         np.testing.assert_allclose(basis @ beyond, 0.0, atol=0.02)
         np.testing.assert_allclose(result.camera.rotation, result.rotation)
         assert result.energies.shape == (FitConfig().iterations + 1,)
-        assert (np.diff(result.energies) <= 1e-5 * result.energies[1:]).all()
+        # The contour slides between steps, so that energies of different steps are not quite of the same problem.
+        assert result.energies[-1] < 0.5 * result.energies[0]
         assert (result.expression > -0.2).all()
         assert (result.expression < 1.2).all()
 
@@ -200,7 +201,7 @@ def test_a_known_focal_length_is_kept(fitter, head, person):
 def groups(head, fitter):
     """The mean of each group, its landmarks without and with noise of 1 % of the eye distance, and their fits."""
     shapes = head.mean[None] + jnp.einsum("gi,ivx->gvx", head.group_identity, head.identity)
-    clean = jax.vmap(lambda vertices: project(CAMERA, landmark_points(head, vertices)))(shapes)
+    clean = jax.vmap(lambda shape: predict_landmarks(fitter, CAMERA, shape, jnp.zeros(52)))(shapes)
     eyes = jax.vmap(outer_eye_distance_px)(clean)[:, None, None]
     noise = np.random.default_rng(0).normal(size=(4, *clean.shape))
     noisy = clean[None] + 0.01 * eyes[None] * jnp.float32(noise)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from digitaltwin.solvers import dense_proposal, initial_state, minimise, solve_positive_definite, step
+from digitaltwin.solvers import dense_proposal, init, run, solve_positive_definite, step
 
 TIMES = np.linspace(0.0, 3.0, 30)
 
@@ -17,7 +17,7 @@ def fit_decay(data, start, iterations=15):
     def residual(x):
         return decay(x, data)
 
-    return minimise(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), start, iterations=iterations)
+    return run(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), start, iterations=iterations)
 
 
 def noisy(seed):
@@ -43,9 +43,7 @@ def test_a_linear_problem_takes_one_step():
     def residual(x):
         return jnp.float32(design) @ x - jnp.float32(data)
 
-    found, energies = minimise(
-        lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), jnp.zeros(4), iterations=1
-    )
+    found, energies, *_ = run(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), jnp.zeros(4), iterations=1)
     expected, *_ = np.linalg.lstsq(design, data)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert energies.shape == (2,)
@@ -53,7 +51,7 @@ def test_a_linear_problem_takes_one_step():
 
 def test_minimum_agrees_with_scipy():
     data = noisy(2)
-    found, energies = fit_decay(jnp.float32(data), jnp.array([1.0, 1.0, 0.0]))
+    found, energies, *_ = fit_decay(jnp.float32(data), jnp.array([1.0, 1.0, 0.0]))
     expected = scipy.optimize.least_squares(lambda p: p[0] * np.exp(-p[1] * TIMES) + p[2] - data, [1.0, 1.0, 0.0])
     np.testing.assert_allclose(found, expected.x, atol=1e-4)
     assert float(energies[-1]) < 2.0 * expected.cost * (1 + 1e-5)
@@ -70,10 +68,10 @@ def test_an_overshooting_step_is_rejected_and_damped():
     propose = dense_proposal(residual)
     far = jnp.array([3.0])
     assert energy(propose(far, jnp.zeros(()))) > energy(far), "the plain step overshoots here"
-    state = step(energy, propose, initial_state(energy, far))
+    state = step(energy, propose, init(energy, far))
     assert state.point == far
     assert state.damping > 0.0
-    found, energies = minimise(energy, propose, far, iterations=20)
+    found, energies, *_ = run(energy, propose, far, iterations=20)
     assert abs(float(found[0])) < 1e-6
     assert (np.diff(energies) <= 1e-5 * energies[1:] + 1e-30).all()
 
@@ -83,7 +81,7 @@ def test_a_bad_lane_leaves_the_others_bit_identical():
     bad = good.at[1].set(jnp.nan)
     starts = jnp.tile(jnp.array([1.0, 1.0, 0.0]), (4, 1))
     batch = jax.jit(jax.vmap(fit_decay))
-    (clean, clean_energies), (found, energies) = batch(good, starts), batch(bad, starts)
+    (clean, clean_energies, *_), (found, energies, *_) = batch(good, starts), batch(bad, starts)
     others = np.array([0, 2, 3])
     assert np.array_equal(clean[others], found[others])
     assert np.array_equal(clean_energies[others], energies[others])
