@@ -1,5 +1,6 @@
 """Fitting a head to the landmarks of a photo."""
 
+from digitaltwin.fitting.batch import fit_batch, gather_batch, own_heads
 from digitaltwin.fitting.config import FitConfig, GraphPrior
 from digitaltwin.fitting.energy import Unknowns
 from digitaltwin.fitting.epnp import Pose, epnp
@@ -19,12 +20,15 @@ __all__ = [
     "Unknowns",
     "epnp",
     "fit",
+    "fit_batch",
     "fit_groups",
     "fit_views",
+    "gather_batch",
     "landmark_points_of",
     "make_fitter",
     "mesh_points_of",
     "outer_eye_distance_px",
+    "own_heads",
     "predict_landmarks",
     "relative_rms",
     "reprojection_errors_px",
