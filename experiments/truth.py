@@ -1,8 +1,8 @@
 """Renders of people whose shape, expression and camera are known, and what the networks read off them.
 
-They tune and judge the fit: ``python -m experiments.weights``. Tuning and test people are different persons; their skins
-are those of the subjects, with painted brows and hair, for the networks know no bald people. A selfie's distance and
-focal length, two lamps, a plain or graded background; yaw is spread evenly over :data:`YAW_BINS_DEG`.
+They tune and judge the fit: ``python -m experiments.weights``. Tuning and test people are different persons; their
+skins are those of the subjects, with painted brows and hair, for the networks know no bald people. A selfie's distance
+and focal length, two lamps, a plain or graded background; yaw is spread evenly over :data:`YAW_BINS_DEG`.
 
 The subjects lie in the span of the head's identity basis, and nobody real does. So each person gets a *remainder*: a
 smooth random field, orthogonal to that basis, of a given size on the face (its root mean square).
@@ -10,7 +10,7 @@ smooth random field, orthogonal to that basis, of a given size on the face (its 
 Letters: n renders, v vertices, e expressions, k landmarks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,17 +27,17 @@ from tqdm import tqdm
 from digitaltwin.geometry.camera import Camera, camera_points
 from digitaltwin.geometry.normals import normalize
 from digitaltwin.head import HeadModel, Subjects, express, landmark_points, load_subjects, neutral_shape, parts_vertices
-from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.head.markup import ALIGNMENT, CONTOUR, LEFT_EYE_OUTER, NOSE, RIGHT_EYE_OUTER
 from digitaltwin.io.arrays import load_arrays, save_arrays
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.files import make_folder
 from digitaltwin.io.images import write_image
 from digitaltwin.perception import detect_landmarks
 from digitaltwin.render import head_surfaces, render_mesh
-from digitaltwin.render.rasterize import interpolate
+from digitaltwin.render.rasterize import interpolate, rasterize
 from digitaltwin.render.shading import Lighting
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
-from digitaltwin.texture.layout import rasterize_uv
+from digitaltwin.texture.layout import oval_distance, rasterize_uv
 from digitaltwin.types import InputError
 
 YAW_BINS_DEG = (0.0, 10.0, 20.0, 30.0, 45.0)
@@ -63,6 +63,7 @@ _FOCAL_PER_SIDE = (0.7, 2.0)  # 24 to 70 mm on a 35-mm film
 _PX_PER_MM = (1.0, 2.1)  # at the face
 _TEXTURE_SIZE = 1024
 _BUMPS = 60
+_ACROSS = 0.4  # what a pixel across the head counts, when a place on the outline is looked for, against one along it
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Truth(NamedTuple):
 
 
 def make_truth(head: HeadModel, folder: str | Path, config: TruthConfig) -> Truth:
-    """The renders, from the folder where it holds them; those missing are made, in half a minute a dozen.
+    """The renders, from the folder where it holds them; those missing are made, a second each.
 
     Args:
         head: the shipped head.
@@ -121,17 +122,17 @@ def make_truth(head: HeadModel, folder: str | Path, config: TruthConfig) -> Trut
     """
     folder = make_folder(folder)
     subjects = load_subjects()
-    cast = _cast(subjects, config)
+    people = cast(subjects, config)
     dresser = _Dresser(head, subjects)
     rows = []
     for number in tqdm(range(config.count), desc="renders", unit=" renders"):
         path = folder / f"render-{number:03d}.npz"
         if not path.is_file():
-            scene = draw_scene(head, subjects, int(cast[number]), number, config)
+            scene = draw_scene(head, subjects, int(people[number]), number, config)
             looks = np.random.default_rng([config.seed, number, 3])
-            picture = render(head, scene, *dresser.dress(int(cast[number]), looks), looks)
+            picture = render(head, scene, *dresser.dress(int(people[number]), looks), looks)
             write_image(path.with_suffix(".png"), picture)
-            _save(path, observe(scene, picture), number, config)
+            save_render(path, observe(scene, picture), number, config)
         rows.append(_load(path, number, config))
     truth = Truth(*(jax.tree.map(lambda *parts: np.stack(parts), *field) for field in zip(*rows)))
     if not truth.found.all():
@@ -152,20 +153,22 @@ def yaw_bin(truth: Truth) -> Int[np.ndarray, " n"]:
 # What is drawn at random
 
 
-def _cast(subjects: Subjects, config: TruthConfig) -> Int[np.ndarray, " n"]:
+def cast(subjects: Subjects, config: TruthConfig) -> Int[np.ndarray, " n"]:
     """A subject for each render: training and test people in turn, all groups alike, nobody again before need be."""
     rng = np.random.default_rng(config.seed)
     group, test = np.asarray(subjects.group), np.asarray(subjects.test)
     groups = len(subjects.group_names)
-    queues = {(g, t): rng.permutation(np.flatnonzero((group == g) & (test == t))) for g in range(groups) for t in (0, 1)}
+    queues = {
+        (g, t): rng.permutation(np.flatnonzero((group == g) & (test == t))) for g in range(groups) for t in (0, 1)
+    }
     taken = dict.fromkeys(queues, 0)
-    cast = []
+    people = []
     for number in range(config.count):
         pair = number // 2
         key = ((pair + pair // 12) % groups, number % 2)  # shifted, for yaw bins follow one another by the pair too
-        cast.append(queues[key][taken[key] % len(queues[key])])
+        people.append(queues[key][taken[key] % len(queues[key])])
         taken[key] += 1
-    return np.array(cast)
+    return np.array(people)
 
 
 def draw_scene(head: HeadModel, subjects: Subjects, subject: int, number: int, config: TruthConfig) -> Truth:
@@ -238,7 +241,7 @@ def _draw_camera(rng: np.random.Generator, middle: np.ndarray, angles_deg: np.nd
     ray = np.array([*rng.uniform(-0.07, 0.07, 2) * size[::-1] / focal, 1.0])
     translation = distance * ray - np.array([1, -1, -1]) * turn.apply(middle)
     parts = (turn.as_matrix(), translation, focal, size[::-1] / 2)
-    return Camera(*(np.asarray(part, np.float32) for part in parts))  # pyright: ignore[reportArgumentType]
+    return _camera(parts)
 
 
 # Pictures
@@ -260,7 +263,9 @@ class _Dresser:
     def dress(self, subject: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Textures of skin and eyes; hair and brows are random, skin, tone and irises the person's."""
         subjects = self.subjects
-        skin = load_skin(asset_path(f"skins/{subjects.skin_names[int(subjects.skin[subject])]}.jpg"), size=_TEXTURE_SIZE)
+        skin = load_skin(
+            asset_path(f"skins/{subjects.skin_names[int(subjects.skin[subject])]}.jpg"), size=_TEXTURE_SIZE
+        )
         pixels = np.array(apply_tone(jnp.asarray(skin.pixels), subjects.tone[subject]))
         dark, light = np.array([0.07, 0.055, 0.05]), np.array([0.42, 0.36, 0.28])
         fair = subjects.group_names[int(subjects.group[subject])].endswith("caucasian")
@@ -344,6 +349,92 @@ def observe(scene: Truth, picture: Float[np.ndarray, "h w 3"]) -> Truth:
     )
 
 
+# Landmarks on the outline
+
+
+def outline_landmarks(head: HeadModel, truth: Truth, *, noise_percent: float, seed: int) -> Float[np.ndarray, "n k 2"]:
+    """The detected landmarks with the contour's put where an annotator of pictures would draw them.
+
+    A contour anchor that is seen stays at its true place. One that the head itself hides goes to the visible outline of
+    the face, across rather than up or down: edges between faces turned to and from the camera, with nothing in front of
+    them, on the face or at most 30 mm behind its oval, but not the outlines of nose, lids and lips.
+
+    Args:
+        head: the model.
+        truth: renders.
+        noise_percent: deviation of a normal error in each coordinate, of the distance of the outer eye corners.
+        seed: of the errors.
+    """
+    rng = np.random.default_rng([seed, 5])
+    nose = np.asarray(landmark_points(head, head.mean))[NOSE]
+    cheeks = KDTree(nose).query(np.asarray(head.mean))[0] > 18.0
+    cheeks &= (oval_distance(head) > -30.0) & ~np.asarray(head.regions.eyes | head.regions.lips)
+    edges, sides = _edges_between_faces(np.asarray(head.faces))
+    kept = cheeks[edges].all(axis=1)
+    moved = truth.landmarks_px.copy()
+    for row in range(len(moved)):
+        one = take(truth, np.asarray(row))
+        camera = jax.tree.map(jnp.asarray, one.camera)
+        points = np.asarray(camera_points(camera, jnp.asarray(one.vertices)))
+        sight = _Sight(head, one, points)
+        anchors = np.asarray(landmark_points(head, jnp.asarray(points)))
+        corners = points[np.asarray(head.faces)]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        facing = np.sum(normals * corners[:, 0], axis=1) < 0
+        turning = edges[kept & (facing[sides[:, 0]] != facing[sides[:, 1]])]
+        share = np.linspace(0, 1, 9)[None, :, None]
+        outline = (points[turning[:, :1]] * (1 - share) + points[turning[:, 1:]] * share).reshape(-1, 3)
+        outline_px = sight.pixels(outline[~sight.hidden(outline, 1.5)])
+        place, hidden = sight.pixels(anchors[CONTOUR]), sight.hidden(anchors[CONTOUR], 2.5)
+        if hidden.any() and len(outline_px):
+            place[hidden] = outline_px[KDTree(sight.upright(outline_px)).query(sight.upright(place[hidden]))[1]]
+        eyes = anchors[[LEFT_EYE_OUTER, RIGHT_EYE_OUTER]]
+        eye_px = one.camera.focal_px * np.linalg.norm(eyes[0] - eyes[1]) / eyes[:, 2].mean()
+        moved[row, CONTOUR] = place + rng.normal(size=place.shape) * eye_px * noise_percent / 100
+    return moved
+
+
+class _Sight:
+    """What of a posed head its camera sees."""
+
+    def __init__(self, head: HeadModel, one: Truth, points: np.ndarray):
+        self.camera = one.camera
+        self.height, self.width = (int(edge) for edge in one.image_size)
+        screen = jnp.asarray(np.concatenate([self.pixels(points), points[:, 2:]], axis=1), jnp.float32)
+        depth = np.asarray(rasterize(screen, head.faces, height=self.height, width=self.width).depth)
+        # The farthest of nine pixels: what lies right on an outline is not to be hidden by its own surface.
+        padded = np.pad(depth, 1, constant_values=np.inf)
+        self.depth = np.max(
+            [padded[y : y + self.height, x : x + self.width] for y in range(3) for x in range(3)], axis=0
+        )
+
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """Image positions of camera-frame points."""
+        return np.asarray(self.camera.focal_px * points[:, :2] / points[:, 2:] + self.camera.principal_point_px)
+
+    def upright(self, points_px: np.ndarray) -> np.ndarray:
+        """Image positions along and across the head's vertical; what is across counts less."""
+        up = np.asarray(self.camera.rotation)[:2, 1] * [1, -1]
+        up /= np.linalg.norm(up)
+        return points_px @ np.stack([up, _ACROSS * np.array([-up[1], up[0]])], axis=1)
+
+    def hidden(self, points: np.ndarray, tolerance_mm: float) -> np.ndarray:
+        """Which camera-frame points lie behind the skin, or outside the image."""
+        column, row = np.floor(self.pixels(points)).astype(int).T
+        inside = (column >= 0) & (row >= 0) & (column < self.width) & (row < self.height)
+        seen = self.depth[np.clip(row, 0, self.height - 1), np.clip(column, 0, self.width - 1)]
+        return ~inside | (points[:, 2] > seen + tolerance_mm)
+
+
+def _edges_between_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges that two faces share, and those faces."""
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    order = np.lexsort(edges.T)
+    edges, face = edges[order], order // 3
+    shared = np.flatnonzero((edges[1:] == edges[:-1]).all(axis=1))
+    return edges[shared], np.stack([face[shared], face[shared + 1]], axis=1)
+
+
 # Files
 
 
@@ -351,7 +442,8 @@ def _settings(number: int, config: TruthConfig) -> dict[str, Any]:
     return {"number": number, **{name: value for name, value in asdict(config).items() if name != "count"}}
 
 
-def _save(path: Path, truth: Truth, number: int, config: TruthConfig) -> None:
+def save_render(path: Path, truth: Truth, number: int, config: TruthConfig) -> None:
+    """Write one render's truth and what was read off it."""
     arrays = truth._asdict()
     camera = arrays.pop("camera")
     arrays |= {f"camera.{name}": value for name, value in camera._asdict().items()}
@@ -364,5 +456,10 @@ def _load(path: Path, number: int, config: TruthConfig) -> Truth:
     differing = [name for name, value in wanted.items() if metadata.get(name) != value]
     if differing:
         raise InputError(f"{path}: is of other settings ({', '.join(differing)}); name another folder, or remove it.")
-    camera = Camera(*(arrays.pop(f"camera.{name}") for name in Camera._fields))
+    camera = _camera(arrays.pop(f"camera.{name}") for name in Camera._fields)
     return Truth(camera=camera, **arrays)
+
+
+def _camera(parts: Iterable[Any]) -> Camera:
+    """Of host arrays, which stay there: the scenes are many and small."""
+    return Camera(*(np.asarray(part, np.float32) for part in parts))  # pyright: ignore[reportArgumentType]
