@@ -60,7 +60,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "iterations": (0.4, 0.6, 0.8, 1.0, 1.4, 2.0),
 }
 """The weights that are moved, and the factors of their defaults."""
-IN_ARRAYS = ("correction_weight", "correction_length_mm", "expression_deviation", "omega_i")
+IN_ARRAYS = ("correction_weight", "correction_length_mm", "expression_deviation", "omega_i", "contour_weight")
 """Weights that :func:`make_fitter` puts into the fitter's arrays, and that the fit itself does not read."""
 OWN_SHARE = 0.5
 """Of a person's own shape in the given one; the rest is the group's mean."""
@@ -279,22 +279,18 @@ def draw_sweep(table: dict[str, Any], start: str, path: Path) -> None:
 
 
 def contour_settings() -> dict[str, FitConfig]:
-    """What is compared: no contour, fixed anchors, and sliding ones where the fit has them."""
-    default = FitConfig()
-    if not any(field.name == "sliding_contour" for field in dataclasses.fields(FitConfig)):
-        fixed = {"fixed": default}
-    else:
-        fixed = {
-            name: dataclasses.replace(default, **{"sliding_contour": sliding})
-            for name, sliding in (("fixed", False), ("sliding", True))
-        }
-    return {"without contour": dataclasses.replace(default, contour_weight=0.0), **fixed}
+    """What is compared: no contour, fixed anchors, sliding ones."""
+    return {
+        "without contour": FitConfig(contour_weight=0.0),
+        "fixed": FitConfig(sliding_contour=False),
+        "sliding": FitConfig(sliding_contour=True),
+    }
 
 
 def compare_contours(head: HeadModel, truth: Truth, starts: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Errors of each setting, with the network's contour landmarks and with such as lie on the visible outline.
 
-    Where both are there, also the mean of sliding minus fixed over the renders of each bin, and 1.96 standard errors.
+    Also the mean of sliding minus fixed over the renders of each bin, and 1.96 standard errors of it.
     """
     bins = yaw_bin(truth)
     outline = outline_landmarks(head, truth, noise_percent=CONTOUR_NOISE_PERCENT, seed=seed)
@@ -306,8 +302,7 @@ def compare_contours(head: HeadModel, truth: Truth, starts: tuple[str, ...], see
                 for name, config in contour_settings().items()
             }
             entry: dict[str, Any] = {name: summary(values, bins) for name, values in errors.items()}
-            if "sliding" in errors:
-                entry["sliding - fixed"] = _paired(errors["sliding"], errors["fixed"], bins)
+            entry["sliding - fixed"] = _paired(errors["sliding"], errors["fixed"], bins)
             table.setdefault(source, {})[start] = entry
     return table
 
