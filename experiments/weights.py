@@ -43,6 +43,9 @@ _RESULTS = flags.DEFINE_string("results", "benchmarks/results", "Folder for fit-
 _COUNT = flags.DEFINE_integer("count", TruthConfig.count, "Renders, half of them for tuning.", 8)
 _SEED = flags.DEFINE_integer("seed", TruthConfig.seed, "Seed of the renders.", 0)
 _REMAINDER = flags.DEFINE_float("remainder_mm", TruthConfig.remainder_mm, "What the basis lacks of the people.", 0.0)
+_SLIDING = flags.DEFINE_bool(
+    "sliding", FitConfig.sliding_contour, "Whether the contour slides while weights are moved."
+)
 _ONLY = flags.DEFINE_list("only", [], "Weights to move; all by default.")
 _QUICK = flags.DEFINE_bool("quick", False, "Eight renders, one weight, given shapes only, for a first look.")
 
@@ -223,10 +226,14 @@ def summary(errors: Errors, bins: Int[np.ndarray, " n"]) -> dict[str, Any]:
 
 
 def sweep(
-    head: HeadModel, truth: Truth, names: Mapping[str, tuple[float, ...]], starts: tuple[str, ...]
+    head: HeadModel,
+    truth: Truth,
+    default: FitConfig,
+    names: Mapping[str, tuple[float, ...]],
+    starts: tuple[str, ...],
 ) -> dict[str, Any]:
     """Errors on some renders with one weight moved at a time: ``[name][start]`` is a list, by rising value."""
-    default, bins = FitConfig(), yaw_bin(truth)
+    bins = yaw_bin(truth)
     table: dict[str, Any] = {}
     jobs = [(name, factor, start) for name, factors in names.items() for factor in factors for start in starts]
     for name, factor, start in tqdm(jobs, desc="weights", unit=" fits of all"):
@@ -374,15 +381,15 @@ def main() -> None:
     truth = make_truth(head, _RENDERS.value, settings)
     tuning, test = take(truth, ~truth.test), take(truth, truth.test)
     names = {name: SWEEPS[name] for name in _ONLY.value} or SWEEPS
-    starts = STARTS
+    starts, default = STARTS, FitConfig(sliding_contour=_SLIDING.value)
     if _QUICK.value:
         names, starts = {"omega_i": (0.5, 1.0, 2.0)}, ("given",)
     results = {
-        "settings": {**dataclasses.asdict(settings), "fit": dataclasses.asdict(FitConfig())},
+        "settings": {**dataclasses.asdict(settings), "fit": dataclasses.asdict(default)},
         "units": UNITS,
         "default": {
             start: {
-                who: summary(judge(head, FitConfig(), some, start=start), yaw_bin(some))
+                who: summary(judge(head, default, some, start=start), yaw_bin(some))
                 for who, some in (("tuning people", tuning), ("test people", test))
             }
             for start in starts
@@ -391,7 +398,7 @@ def main() -> None:
     }
     draw_contours(results["contour"], starts[0], out / "fit-contour.png")
     print(table_of(results), flush=True)
-    results["weights"] = sweep(head, tuning, names, starts)
+    results["weights"] = sweep(head, tuning, default, names, starts)
     for start, name in zip(STARTS, ("fit-weights.png", "fit-weights-given.png")):
         if start in starts:
             draw_sweep(results["weights"], start, out / name)
