@@ -247,27 +247,29 @@ def sweep(
 def draw_sweep(table: dict[str, Any], start: str, path: Path) -> None:
     """A panel a weight: change of the errors against the default's, and the correction's size."""
     shown = {
-        "held_out_percent": "#1f77b4",
-        "true_points_percent": "#17becf",
-        "face_mm": "#d62728",
-        "neutral_mm": "#ff7f0e",
-        "neutral_scaled_mm": "#9467bd",
+        "held_out_percent": ("#1f77b4", "held-out mesh points"),
+        "true_points_percent": ("#17becf", "true projections"),
+        "face_mm": ("#d62728", "face with expression"),
+        "neutral_mm": ("#ff7f0e", "neutral face"),
+        "neutral_scaled_mm": ("#9467bd", "neutral face, size aligned"),
     }
     rows = -(-len(table) // 3)
     figure, axes = plt.subplots(rows, 3, figsize=(14, 3.6 * rows), squeeze=False, layout="constrained")
     for axis, (name, by_start) in zip(axes.flat, table.items()):
         values = np.array([row["value"] for row in by_start[start]], float)
         default = float(getattr(FitConfig(), name))
-        for error, colour in shown.items():
+        for error, (colour, label) in shown.items():
             means = np.array([row["all"][error] for row in by_start[start]])
             reference = np.interp(default, values, means)
-            axis.plot(values, 100 * (means / reference - 1), "o-", color=colour, ms=3, label=UNITS[error].split(",")[0])
+            axis.plot(values, 100 * (means / reference - 1), "o-", color=colour, ms=3, label=label)
         axis.axvline(default, color="0.8", zorder=0)
         axis.axhline(0, color="0.8", zorder=0)
         axis.set_xscale("symlog", linthresh=values[values > 0].min())
+        axis.set_xticks(values, [f"{value:.3g}" for value in values], fontsize=7, rotation=25)
+        axis.minorticks_off()
         axis.set_xlabel(f"{name} (default {default:g})")
         axis.set_ylabel("error against the default's, %")
-        axis.set_ylim(-12, 30)
+        axis.set_ylim(-13, 16)
         size = axis.twinx()
         size.plot(values, [row["all"]["correction_p95_mm"] for row in by_start[start]], ":", color="0.5")
         size.set_ylabel("correction, mm (dotted)", color="0.5")
@@ -346,7 +348,7 @@ def draw_contours(table: dict[str, Any], start: str, path: Path) -> None:
             axis.set_xlabel("yaw, degrees")
             axis.set_title(UNITS[column], fontsize=9)
         row[0].set_ylabel(f"contour landmarks: {source}'s")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend(fontsize=8, loc="lower left")
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
