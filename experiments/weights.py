@@ -59,7 +59,8 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "omega_i": FACTORS,
     "lambda_q": FEW_FACTORS,
     "lambda_f": FEW_FACTORS,
-    "contour_weight": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "contour_weight": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    "contour_reach_mm": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
     "iterations": (0.4, 0.6, 0.8, 1.0, 1.4, 2.0),
 }
 """The weights that are moved, and the factors of their defaults."""
@@ -244,7 +245,7 @@ def sweep(
     return table
 
 
-def draw_sweep(table: dict[str, Any], start: str, path: Path) -> None:
+def draw_sweep(table: dict[str, Any], defaults: Mapping[str, Any], start: str, path: Path) -> None:
     """A panel a weight: change of the errors against the default's, and the correction's size."""
     shown = {
         "held_out_percent": ("#1f77b4", "held-out mesh points"),
@@ -257,7 +258,7 @@ def draw_sweep(table: dict[str, Any], start: str, path: Path) -> None:
     figure, axes = plt.subplots(rows, 3, figsize=(14, 3.6 * rows), squeeze=False, layout="constrained")
     for axis, (name, by_start) in zip(axes.flat, table.items()):
         values = np.array([row["value"] for row in by_start[start]], float)
-        default = float(getattr(FitConfig(), name))
+        default = float(defaults[name])
         for error, (colour, label) in shown.items():
             means = np.array([row["all"][error] for row in by_start[start]])
             reference = np.interp(default, values, means)
@@ -287,13 +288,13 @@ def draw_sweep(table: dict[str, Any], start: str, path: Path) -> None:
 # The contour
 
 
-def contour_settings() -> dict[str, FitConfig]:
-    """What is compared: no contour, fixed anchors, sliding ones."""
-    return {
-        "without contour": FitConfig(contour_weight=0.0),
-        "fixed": FitConfig(sliding_contour=False),
-        "sliding": FitConfig(sliding_contour=True),
-    }
+CONTOURS = {
+    "without contour": FitConfig(contour_weight=0.0),
+    "fixed": FitConfig(sliding_contour=False),
+    "sliding": FitConfig(sliding_contour=True),
+    "sliding far": FitConfig(sliding_contour=True, contour_reach_mm=FitConfig.paper().contour_reach_mm),
+}
+"""What is compared: no contour, fixed anchors, anchors that slide as far as the default lets them, and further."""
 
 
 def compare_contours(head: HeadModel, truth: Truth, starts: tuple[str, ...], seed: int) -> dict[str, Any]:
@@ -307,11 +308,11 @@ def compare_contours(head: HeadModel, truth: Truth, starts: tuple[str, ...], see
     for source, landmarks in (("network", truth.landmarks_px), ("outline", outline)):
         for start in starts:
             errors = {
-                name: judge(head, config, truth, start=start, landmarks=landmarks)
-                for name, config in contour_settings().items()
+                name: judge(head, config, truth, start=start, landmarks=landmarks) for name, config in CONTOURS.items()
             }
             entry: dict[str, Any] = {name: summary(values, bins) for name, values in errors.items()}
-            entry["sliding - fixed"] = _paired(errors["sliding"], errors["fixed"], bins)
+            for name in ("sliding", "sliding far"):
+                entry[f"{name} - fixed"] = _paired(errors[name], errors["fixed"], bins)
             table.setdefault(source, {})[start] = entry
     return table
 
@@ -334,15 +335,15 @@ def _paired(a: Errors, b: Errors, bins: Int[np.ndarray, " n"]) -> dict[str, Any]
 def draw_contours(table: dict[str, Any], start: str, path: Path) -> None:
     """Bars by yaw: a row for where the contour landmarks come from, a column for each error."""
     columns = ("neutral_scaled_mm", "face_mm", "true_points_percent", "rotation_deg")
-    colours = {"without contour": "0.75", "fixed": "#1f77b4", "sliding": "#d62728"}
+    colours = {"without contour": "0.75", "fixed": "#1f77b4", "sliding": "#d62728", "sliding far": "#e8a0a0"}
     figure, axes = plt.subplots(len(table), len(columns), figsize=(15, 3.6 * len(table)), layout="constrained")
     for row, (source, by_start) in zip(axes, table.items()):
         settings = {name: entry for name, entry in by_start[start].items() if name in colours}
         for axis, column in zip(row, columns):
             for number, (name, entry) in enumerate(settings.items()):
                 heights = [means[column] for means in entry["by_yaw_deg"].values()]
-                at = np.arange(len(heights)) + 0.27 * (number - (len(settings) - 1) / 2)
-                axis.bar(at, heights, 0.25, color=colours[name], label=name)
+                at = np.arange(len(heights)) + 0.21 * (number - (len(settings) - 1) / 2)
+                axis.bar(at, heights, 0.19, color=colours[name], label=name)
             names = list(next(iter(settings.values()))["by_yaw_deg"])
             axis.set_xticks(np.arange(len(names)), names)
             axis.set_xlabel("yaw, degrees")
@@ -403,7 +404,7 @@ def main() -> None:
     results["weights"] = sweep(head, tuning, default, names, starts)
     for start, name in zip(STARTS, ("fit-weights.png", "fit-weights-given.png")):
         if start in starts:
-            draw_sweep(results["weights"], start, out / name)
+            draw_sweep(results["weights"], results["settings"]["fit"], start, out / name)
     write_json(results_folder / "fit-weights.json", results)
 
 
