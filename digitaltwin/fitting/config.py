@@ -38,6 +38,9 @@ class FitConfig:
     """Weight of Eq. 3: expressions, rotation and focal scale."""
     expression_deviation: float = 0.35
     """``sigma`` of Eq. 3, about the scores read off the photo."""
+    gaze_deviation: float = 1.5
+    """``sigma`` of the units that turn the eyes, where the irises are seen (the face mesh): they tell it better
+    than the scores, and the correction must not move the eye instead."""
     expression_scores: bool = True
     """Whether ``mu`` of Eq. 3 are the scores; 0 otherwise, as printed."""
     expression_bounds: bool = True

@@ -155,7 +155,10 @@ def make_fitter(
             jnp.asarray(lines.corners), jnp.asarray(lines.barycentric, dtype), jnp.asarray(modes, dtype)
         )
 
-    expression_precision = np.full(len(expressions), config.omega_r / config.expression_deviation**2)
+    sees_irises = bool(points.rest.any())
+    turns_eyes = np.array([name.startswith("eyeLook") for name in head.expression_names])
+    deviation = np.where(sees_irises & turns_eyes, config.gaze_deviation, config.expression_deviation)
+    expression_precision = config.omega_r / deviation**2
     identity_precision = config.omega_i / np.asarray(head.identity_deviation, np.float64) ** 2
     held = identity_precision if config.fit_identity else np.zeros(0)
     bound = expression_precision if config.expression_bounds else np.zeros(len(expressions))
@@ -174,7 +177,7 @@ def make_fitter(
             jnp.asarray(points.rest[order], dtype),
             jnp.asarray(modes_of(points.expressions, points.identity)[order], dtype),
         ),
-        iris_identity=jnp.asarray(beyond_skin[order], dtype) if points.rest.any() else None,
+        iris_identity=jnp.asarray(beyond_skin[order], dtype) if sees_irises else None,
         contour=contour,
         precision=jnp.asarray(np.concatenate([expression_precision, held]), dtype),
         bound_precision=jnp.asarray(np.concatenate([bound, np.zeros(len(held))]), dtype),
