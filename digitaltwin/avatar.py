@@ -174,7 +174,7 @@ def create_avatar(
         face = detect_landmarks(photo.pixels, perception=shop.perception)
     with _stage(seconds, "fit"):
         result, start = _fit(shop, photo, face, shape)
-        measured = residuals(shop.head, face, result)
+        measured = residuals(shop.head, shop.fitter, face, result)
         if measured["held_out_mesh_points"] > UNUSABLE_PERCENT:
             raise InputError(
                 f"image: the head could not be fitted (off by {measured['held_out_mesh_points']:.0f} % of the eye "

@@ -5,11 +5,19 @@ import platform
 from importlib import metadata
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from digitaltwin.fitting import FitResult, outer_eye_distance_px, relative_rms, reprojection_errors_px
-from digitaltwin.head import HeadModel, anchor_points, landmark_points
+from digitaltwin.fitting import (
+    FitResult,
+    Fitter,
+    outer_eye_distance_px,
+    predict_landmarks,
+    relative_rms,
+    reprojection_errors_px,
+)
+from digitaltwin.head import HeadModel, anchor_points
 from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
 from digitaltwin.io.images import Photo
 from digitaltwin.perception import FaceLandmarks
@@ -24,16 +32,19 @@ UNUSABLE_PERCENT = 8.0
 """... and of one that is of any use."""
 
 
-def residuals(head: HeadModel, face: FaceLandmarks, result: FitResult) -> dict[str, Any]:
+def residuals(head: HeadModel, fitter: Fitter, face: FaceLandmarks, result: FitResult) -> dict[str, Any]:
     """How well a fit explains what was read off the photo.
 
-    Root mean squares in percent of the outer eye distance: over the 104 landmarks; over the mesh points that no
+    Root mean squares in percent of the outer eye distance: over the 104 landmarks, the contour's against the head's
+    outline; over the mesh points that no
     landmark is read off, which judge a fit that did not see them; over the face oval, which slides on the skin. And the
     size of the correction field [mm].
     """
     camera = result.camera
     eye_px = outer_eye_distance_px(face.landmarks_px)
-    landmark_error = reprojection_errors_px(camera, landmark_points(head, result.vertices), face.landmarks_px)
+    landmarks = jnp.asarray(face.landmarks_px)
+    seen = predict_landmarks(fitter, camera, result.neutral, result.expression, near=landmarks)
+    landmark_error = jnp.linalg.norm(seen - landmarks, axis=1)
     mesh = anchor_points(head.mesh_points, head.faces, result.vertices)
     mesh_error = reprojection_errors_px(camera, mesh, face.mesh_px[:MESH_POINT_COUNT, :2])
     correction = np.linalg.norm(result.correction, axis=1)

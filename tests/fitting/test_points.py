@@ -86,63 +86,69 @@ def test_the_face_mesh_tells_shape_and_pose(head, mesh_fitter, somebody):
     assert np.sqrt(np.mean(np.sum(np.asarray(again - landmarks) ** 2, axis=1))) < 2.0
 
 
-class TestViews:
-    """Several photos of one person."""
+# Several photos of one person
 
-    @pytest.fixture(scope="class")
-    def fitter(self, head):
-        return make_fitter(head)
 
-    @pytest.fixture(scope="class")
-    def photos(self, head, fitter, somebody):
-        looks = (weights_of(head, jawOpen=0.5), weights_of(head, mouthSmileLeft=0.6, mouthSmileRight=0.6))
-        turns = (camera_at(-25.0), camera_at(20.0, 8.0))
-        landmarks = jnp.stack([predict_landmarks(fitter, c, somebody, e) for c, e in zip(turns, looks)])
-        return landmarks, jnp.array([SIZE, SIZE]), jnp.stack(looks), turns
+@pytest.fixture(scope="module")
+def fitter(head):
+    return make_fitter(head)
 
-    def test_one_view_is_a_fit(self, head, fitter, photos):
-        landmarks, sizes, looks, _ = photos
-        one = fit_views(fitter, head.mean, landmarks[:1], sizes[:1], scores=looks[:1])
-        plain = fit(fitter, head.mean, landmarks[0], sizes[0], scores=looks[0])
-        np.testing.assert_allclose(one.vertices[0], plain.vertices, atol=1e-3)
-        np.testing.assert_allclose(one.energies, plain.energies, rtol=1e-4)
 
-    def test_two_turned_views_share_a_better_head(self, head, fitter, photos, somebody):
-        landmarks, sizes, looks, turns = photos
-        both = fit_views(fitter, head.mean, landmarks, sizes, scores=looks)
-        assert both.vertices.shape == (2, *head.mean.shape)
-        assert (both.status == 0).all()
-        for i, camera in enumerate(turns):
-            assert Rotation.from_matrix(both.rotation[i] @ camera.rotation.T).magnitude() < np.deg2rad(5.0)
-            expressed = express(head, both.neutral, both.expression[i])
-            np.testing.assert_allclose(both.vertices[i], expressed, atol=1e-3)
-        face = np.asarray(head.regions.face)
+@pytest.fixture(scope="module")
+def photos(head, fitter, somebody):
+    looks = (weights_of(head, jawOpen=0.5), weights_of(head, mouthSmileLeft=0.6, mouthSmileRight=0.6))
+    turns = (camera_at(-25.0), camera_at(20.0, 8.0))
+    landmarks = jnp.stack([predict_landmarks(fitter, c, somebody, e) for c, e in zip(turns, looks)])
+    return landmarks, jnp.array([SIZE, SIZE]), jnp.stack(looks), turns
 
-        def error(result):
-            return np.linalg.norm(np.asarray(result.neutral - somebody), axis=1)[face].mean()
 
-        alone = [error(fit(fitter, head.mean, y, SIZE, scores=s)) for y, s in zip(landmarks, looks)]
-        assert error(both) < min(alone)
+def test_one_view_is_a_fit(head, fitter, photos):
+    landmarks, sizes, looks, _ = photos
+    one = fit_views(fitter, head.mean, landmarks[:1], sizes[:1], scores=looks[:1])
+    plain = fit(fitter, head.mean, landmarks[0], sizes[0], scores=looks[0])
+    np.testing.assert_allclose(one.vertices[0], plain.vertices, atol=1e-3)
+    np.testing.assert_allclose(one.energies, plain.energies, rtol=1e-4)
 
-    def test_the_order_of_views_does_not_matter(self, head, fitter, photos):
-        landmarks, sizes, looks, _ = photos
-        there, back = (
-            fit_views(fitter, head.mean, landmarks[::step], sizes[::step], scores=looks[::step]) for step in (1, -1)
-        )
-        np.testing.assert_allclose(there.neutral, back.neutral, atol=0.02)
 
-    def test_a_bad_view_has_no_say(self, head, fitter, photos):
-        landmarks, sizes, looks, _ = photos
-        broken = landmarks.at[1].set(jnp.nan)
-        result = fit_views(fitter, head.mean, broken, sizes, scores=looks)
-        plain = fit(fitter, head.mean, landmarks[0], SIZE, scores=looks[0])
-        assert result.status.tolist() == [0, 1]
-        np.testing.assert_allclose(result.neutral, plain.neutral, atol=0.02)
+def test_two_turned_views_share_a_better_head(head, fitter, photos, somebody):
+    landmarks, sizes, looks, turns = photos
+    both = fit_views(fitter, head.mean, landmarks, sizes, scores=looks)
+    assert both.vertices.shape == (2, *head.mean.shape)
+    assert (both.status == 0).all()
+    for i, camera in enumerate(turns):
+        assert Rotation.from_matrix(both.rotation[i] @ camera.rotation.T).magnitude() < np.deg2rad(5.0)
+        expressed = express(head, both.neutral, both.expression[i])
+        np.testing.assert_allclose(both.vertices[i], expressed, atol=1e-3)
+    face = np.asarray(head.regions.face)
 
-    def test_a_shared_expression_is_one(self, head, fitter, photos):
-        landmarks, sizes, looks, _ = photos
-        result = fit_views(fitter, head.mean, landmarks, sizes, scores=looks, share_expression=True)
-        assert np.array_equal(result.expression[0], result.expression[1])
-        lagged = make_fitter(head, FitConfig.paper())
-        with pytest.raises(InputError, match="share_expression"):
-            fit_views(lagged, head.mean, landmarks, sizes)
+    def error(result):
+        return np.linalg.norm(np.asarray(result.neutral - somebody), axis=1)[face].mean()
+
+    alone = [error(fit(fitter, head.mean, y, SIZE, scores=s)) for y, s in zip(landmarks, looks)]
+    assert error(both) < min(alone)
+
+
+def test_the_order_of_views_does_not_matter(head, fitter, photos):
+    landmarks, sizes, looks, _ = photos
+    there, back = (
+        fit_views(fitter, head.mean, landmarks[::step], sizes[::step], scores=looks[::step]) for step in (1, -1)
+    )
+    np.testing.assert_allclose(there.neutral, back.neutral, atol=0.02)
+
+
+def test_a_bad_view_has_no_say(head, fitter, photos):
+    landmarks, sizes, looks, _ = photos
+    broken = landmarks.at[1].set(jnp.nan)
+    result = fit_views(fitter, head.mean, broken, sizes, scores=looks)
+    plain = fit(fitter, head.mean, landmarks[0], SIZE, scores=looks[0])
+    assert result.status.tolist() == [0, 1]
+    np.testing.assert_allclose(result.neutral, plain.neutral, atol=0.02)
+
+
+def test_a_shared_expression_is_one(head, fitter, photos):
+    landmarks, sizes, looks, _ = photos
+    result = fit_views(fitter, head.mean, landmarks, sizes, scores=looks, share_expression=True)
+    assert np.array_equal(result.expression[0], result.expression[1])
+    lagged = make_fitter(head, FitConfig.paper())
+    with pytest.raises(InputError, match="share_expression"):
+        fit_views(lagged, head.mean, landmarks, sizes)
