@@ -196,8 +196,13 @@ def _fit_shares(
         return fit(fitter, *required, **options)
 
     def some(fitter: Fitter, own: dict[str, PyTree], shared: dict[str, PyTree]) -> FitResult:
-        batch_size = None if together == 1 else together  # a batch of one is still a batch
-        return lax.map(partial(one, fitter, shared), own, batch_size=batch_size)
+        each = partial(one, fitter, shared)
+        if together == 1:
+            return lax.map(each, own)
+        # As lax.map does with a batch_size, which fails where an array is empty.
+        blocks = jax.tree.map(lambda part: part.reshape(len(part) // together, together, *part.shape[1:]), own)
+        result = lax.map(jax.vmap(each), blocks)
+        return jax.tree.map(lambda part: part.reshape(len(part) * together, *part.shape[2:]), result)
 
     # Not left to the partitioner, which cannot cut the loop; and unchecked, because the fit starts its loops from
     # constants, which are the same on every device as long as they are.

@@ -173,9 +173,9 @@ def test_a_head_behind_the_camera_is_reported_alone(head, heads, singly):
     still = make_fitter(head, FitConfig(iterations=0))
     landmarks, scores = (part[:3] for part in heads)
     start = jax.tree.map(lambda part: part[:3], singly.unknowns)
-    clean = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4)
+    clean = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, together=2)
     start = start._replace(translation=start.translation * np.float32([[1.0], [-1.0], [1.0]]))
-    result = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4)
+    result = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, together=2)
     assert result.status.tolist() == [0, 3, 0]
     for part, expected in zip(jax.tree.leaves(result), jax.tree.leaves(clean)):
         assert np.array_equal(part[::2], expected[::2])
