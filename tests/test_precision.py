@@ -64,7 +64,7 @@ def test_the_fit_asks_for_full_precision(head, name, batched):
 
 def test_so_do_its_relatives(head):
     mesh = make_fitter(head, FitConfig(fit_identity=False), points=mesh_points_of(head))
-    own = make_fitter(head)
+    own = make_fitter(head, FitConfig())
     many = jnp.ones((2, 104, 2)), np.array([[480, 640], [480, 640]])
     cases = (
         (lambda y: fit(mesh, head.mean, y, (480, 640)), jnp.ones((478, 2))),

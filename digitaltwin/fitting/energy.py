@@ -120,6 +120,7 @@ def camera_of(
     focal_px: Float[Array, ""],
     principal_point_px: Float[Array, " 2"],
     unknowns: Unknowns,
+    *,
     increment: Float[Array, " 7"] | None = None,
 ) -> Camera:
     """The camera of one photo, after an increment: rotation vector on the left, translation, log focal scale."""
@@ -332,7 +333,7 @@ def _linearised(fitter: Fitter, photos: Photos, landmarks: _Landmarks, point: _P
         photo: Photos, of: Unknowns, positions: Float[Array, "k 3"]
     ) -> tuple[Float[Array, "k 2"], Float[Array, "k 2 3"], Float[Array, "k 2 7"]]:
         return linearise(
-            lambda increment: camera_of(photo.focal_px, photo.principal_point_px, of, increment), positions
+            lambda increment: camera_of(photo.focal_px, photo.principal_point_px, of, increment=increment), positions
         )
 
     axes = (0, PHOTO_AXES, 0)

@@ -148,13 +148,13 @@ def fit(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from digitaltwin.fitting import make_fitter
+        >>> from digitaltwin.fitting import FitConfig, make_fitter
         >>> from digitaltwin.geometry.camera import Camera, project
         >>> from digitaltwin.head import landmark_points, load_head
         >>> head = load_head()
         >>> camera = Camera(jnp.eye(3), jnp.array([0.0, 0.0, 500.0]), jnp.array(640.0), jnp.array([320.0, 240.0]))
         >>> photo = project(camera, landmark_points(head, head.mean + 0.8 * head.expressions[24]))
-        >>> result = fit(make_fitter(head), head.mean, photo, (480, 640))
+        >>> result = fit(make_fitter(head, FitConfig()), head.mean, photo, (480, 640))
         >>> head.expression_names[24], head.expression_names[int(result.expression.argmax())], int(result.status)
         ('jawOpen', 'jawOpen', 0)
     """

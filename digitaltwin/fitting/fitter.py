@@ -95,7 +95,7 @@ class Fitter:
 
 def make_fitter(
     head: HeadModel,
-    config: FitConfig = FitConfig(),  # noqa: B008, frozen
+    config: FitConfig,
     *,
     points: FacePoints | None = None,
     dtype: type[np.floating] = np.float32,
@@ -104,7 +104,7 @@ def make_fitter(
 
     Args:
         head: The head model.
-        config: Weights and counts.
+        config: Weights and counts; ``FitConfig()`` for the defaults.
         points: Which landmarks its photos come with: the 104 by default, or
             :func:`~digitaltwin.fitting.points.mesh_points_of` the head for the 478 points of the face mesh.
         dtype: Floating-point type of the fit; float64, where JAX has it enabled, is for referees.

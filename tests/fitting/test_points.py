@@ -91,7 +91,7 @@ def test_the_face_mesh_tells_shape_and_pose(head, mesh_fitter, somebody):
 
 @pytest.fixture(scope="module")
 def fitter(head):
-    return make_fitter(head)
+    return make_fitter(head, FitConfig())
 
 
 @pytest.fixture(scope="module")
