@@ -139,10 +139,13 @@ class Model:
         self.expressions, extra = len(expressions), len(self.modes) - len(expressions)
         self.paper, self.config, self.fit_identity = paper, config, config.fit_identity
 
-        stiff = config.omega_r / config.expression_deviation**2
+        # Where irises are among the points, they and not the scores say where the eyes look.
+        looks = np.array([name.startswith("eyeLook") for name in head.expression_names])
+        looks &= len(self.layout.weights) > LANDMARK_COUNT
+        stiff = config.omega_r / np.where(looks, config.gaze_deviation, config.expression_deviation) ** 2
         deviation = np.asarray(head.identity_deviation, np.float64)[:extra]
-        self.precision = np.r_[np.full(self.expressions, stiff), config.omega_i / deviation**2]
-        self.bound = np.r_[np.full(self.expressions, 0.0 if paper else stiff), np.zeros(extra)]
+        self.precision = np.r_[stiff, config.omega_i / deviation**2]
+        self.bound = np.r_[(0.0 if paper else 1.0) * stiff, np.zeros(extra)]
         self.rotation_precision = config.omega_r * config.lambda_q
 
         if paper:
