@@ -428,8 +428,8 @@ def main() -> None:
     workloads = [Workload(size, mesh=mesh) for mesh in (False, True) for size in SIZES]
     results = []
     for workload in workloads[:1] if _QUICK.value else workloads:
-        given = (BATCHES[:2], seconds, 2) if _QUICK.value else (BATCHES, seconds)
-        results.append(measure(workload, names, *given))
+        batches, photos = (BATCHES[:2], 2) if _QUICK.value else (BATCHES, PHOTOS)
+        results.append(measure(workload, names, batches, seconds, photos))
         print(table(results[-1]), flush=True)
     achieved = reached(results)
     for name, value in achieved.items():
