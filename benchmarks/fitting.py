@@ -195,14 +195,13 @@ def measure_ours(workload: Workload, task: Task, batches: tuple[int, ...], secon
     if not workload.sliding:
         gaps = [gap(task, index, state_of(call())) for index, call in enumerate(calls)]
         result |= {"gap": max(gaps), "reached": max(gaps) < REACHED}
-    result["batches"] = {"1": timings(calls, seconds)}
-    result["peak_mb"] = machine.peak_memory_mb()
+    result["batches"] = {"1": {**timings(calls, seconds), "peak_mb": machine.peak_memory_mb()}}
     for batch in batches:
         if batch > 1:
             stacked = stack(task.photos, batch)
             jax.block_until_ready(fit_each(fitter, *stacked))
-            result["batches"][str(batch)] = timings([partial(fit_each, fitter, *stacked)], seconds)
-            result["peak_mb_batch"] = machine.peak_memory_mb()
+            times = timings([partial(fit_each, fitter, *stacked)], seconds)
+            result["batches"][str(batch)] = {**times, "peak_mb": machine.peak_memory_mb()}
     return result
 
 
@@ -316,9 +315,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for name in (name for name in result if name.startswith("ours")):
         for batch, times in result[name]["batches"].items():
-            peak = "peak_mb" if batch == "1" else "peak_mb_batch"
-            entry = {**result[name], **times, "peak_mb": result[name][peak]}
-            lines.append(_line(f"{name}, batch {batch}", entry, int(batch)))
+            lines.append(_line(f"{name}, batch {batch}", {**result[name], **times}, int(batch)))
     for name, entry in result["peers"].items():
         ratio = f"  {entry['ms'] / ours:8.1f} times ours" if entry["reached"] else "  did not reach the minimum"
         lines.append(_line(title(name), entry, 1) + ratio)
@@ -428,8 +425,8 @@ def main() -> None:
     workloads = [Workload(size, mesh=mesh) for mesh in (False, True) for size in SIZES]
     results = []
     for workload in workloads[:1] if _QUICK.value else workloads:
-        given = (BATCHES[:2], seconds, 2) if _QUICK.value else (BATCHES, seconds)
-        results.append(measure(workload, names, *given))
+        batches, photos = (BATCHES[:2], 2) if _QUICK.value else (BATCHES, PHOTOS)
+        results.append(measure(workload, names, batches, seconds, photos))
         print(table(results[-1]), flush=True)
     achieved = reached(results)
     for name, value in achieved.items():
