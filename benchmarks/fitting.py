@@ -356,7 +356,11 @@ def plot(path: Path, results: list[dict[str, Any]], curve: list[dict[str, float]
     """Milliseconds of every entry at each workload, and the curve of ours against v."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results) + 1, figsize=(5 * len(results) + 5, 4.6), layout="constrained")
+    columns = (len(results) + 2) // 2
+    figure, grid = plt.subplots(2, columns, figsize=(6 * columns, 9), layout="constrained")
+    axes = list(grid.flat)[: len(results) + 1]
+    for axis in list(grid.flat)[len(axes) :]:
+        axis.axis("off")
     for axis, result in zip(axes, results):
         entries = {name: result[name]["batches"]["1"]["ms"] for name in ("ours", "ours, sliding")}
         entries |= {title(name): entry["ms"] for name, entry in result["peers"].items() if entry["reached"]}
