@@ -195,14 +195,13 @@ def measure_ours(workload: Workload, task: Task, batches: tuple[int, ...], secon
     if not workload.sliding:
         gaps = [gap(task, index, state_of(call())) for index, call in enumerate(calls)]
         result |= {"gap": max(gaps), "reached": max(gaps) < REACHED}
-    result["batches"] = {"1": timings(calls, seconds)}
-    result["peak_mb"] = machine.peak_memory_mb()
+    result["batches"] = {"1": {**timings(calls, seconds), "peak_mb": machine.peak_memory_mb()}}
     for batch in batches:
         if batch > 1:
             stacked = stack(task.photos, batch)
             jax.block_until_ready(fit_each(fitter, *stacked))
-            result["batches"][str(batch)] = timings([partial(fit_each, fitter, *stacked)], seconds)
-            result["peak_mb_batch"] = machine.peak_memory_mb()
+            times = timings([partial(fit_each, fitter, *stacked)], seconds)
+            result["batches"][str(batch)] = {**times, "peak_mb": machine.peak_memory_mb()}
     return result
 
 
@@ -316,9 +315,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for name in (name for name in result if name.startswith("ours")):
         for batch, times in result[name]["batches"].items():
-            peak = "peak_mb" if batch == "1" else "peak_mb_batch"
-            entry = {**result[name], **times, "peak_mb": result[name][peak]}
-            lines.append(_line(f"{name}, batch {batch}", entry, int(batch)))
+            lines.append(_line(f"{name}, batch {batch}", {**result[name], **times}, int(batch)))
     for name, entry in result["peers"].items():
         ratio = f"  {entry['ms'] / ours:8.1f} times ours" if entry["reached"] else "  did not reach the minimum"
         lines.append(_line(title(name), entry, 1) + ratio)
@@ -359,7 +356,11 @@ def plot(path: Path, results: list[dict[str, Any]], curve: list[dict[str, float]
     """Milliseconds of every entry at each workload, and the curve of ours against v."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results) + 1, figsize=(5 * len(results) + 5, 4.6), layout="constrained")
+    columns = (len(results) + 2) // 2
+    figure, grid = plt.subplots(2, columns, figsize=(6 * columns, 9), layout="constrained")
+    axes = list(grid.flat)[: len(results) + 1]
+    for axis in list(grid.flat)[len(axes) :]:
+        axis.axis("off")
     for axis, result in zip(axes, results):
         entries = {name: result[name]["batches"]["1"]["ms"] for name in ("ours", "ours, sliding")}
         entries |= {title(name): entry["ms"] for name, entry in result["peers"].items() if entry["reached"]}

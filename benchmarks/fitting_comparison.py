@@ -126,15 +126,17 @@ def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
     return Lines(rows, len(contour.corners), points.contour.landmarks, points.contour.closed)
 
 
-def first_unknowns(fitter: Fitter, arguments: tuple[Any, ...], options: dict[str, Any], start: State) -> Unknowns:
+def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
     """A start in the library's form, without a field."""
-    shapes = jax.eval_shape(lambda: fit(fitter, *arguments, **options)).unknowns
+    dtype, lagged = fitter.mean.dtype, 0 if fitter.lagged is None else len(fitter.expressions)
     quaternion = Rotation.from_matrix(start.rotation).as_quat(scalar_first=True, canonical=True)
-    return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), shapes)._replace(
-        coefficients=jnp.asarray(start.coefficients),
-        quaternion=jnp.asarray(quaternion),
-        translation=jnp.asarray(start.translation),
-        log_focal_scale=jnp.asarray(start.log_focal_scale),
+    return Unknowns(
+        coefficients=jnp.asarray(start.coefficients, dtype),
+        quaternion=jnp.asarray(quaternion, dtype),
+        translation=jnp.asarray(start.translation, dtype),
+        log_focal_scale=jnp.asarray(start.log_focal_scale, dtype),
+        multipliers=jnp.zeros((fitter.correction.response.shape[1], 3), dtype),
+        change=jnp.zeros(lagged, dtype),
     )
 
 
@@ -196,7 +198,7 @@ def compare(
         options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
         if photo.focal_px is not None:
             options["focal_px"] = jnp.asarray(photo.focal_px)
-        unknowns = first_unknowns(fitters["float64"], arguments, options, state)
+        unknowns = first_unknowns(fitters["float64"], state)
         scale, change = None, None
         for _ in range(1 if case.far_off else ITERATIONS):
             decided = np.inf

@@ -15,6 +15,7 @@ is said at its entry.
 """
 
 import importlib
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -70,49 +71,46 @@ class NormalEquations:
     """J'J and J'r of one model, the values filled into a pattern that is laid out once."""
 
     def __init__(self, model: Model):
-        rows, self.unknowns = sp.csr_array(model.layout.rows), len(model.modes) + 7
-        columns, self.share = padded(rows)
+        columns, self.share = padded(sp.csr_array(model.layout.rows))
         index = (3 * columns[:, :, None] + np.arange(3)).reshape(len(columns), -1)  # k x n
-        self.index, self.field, fields = index, model.field, model.mean.size
-        corner = fields + np.arange(self.unknowns)
-        touched = np.unique(index)
-        pairs = [
-            (np.repeat(index, index.shape[1], axis=1).ravel(), np.tile(index, (1, index.shape[1])).ravel()),
-            (np.repeat(touched, len(corner)), np.tile(corner, len(touched))),
-            (np.tile(corner, len(touched)), np.repeat(touched, len(corner))),
-            (np.repeat(corner, len(corner)), np.tile(corner, len(corner))),
-        ]
-        i, j = (np.concatenate(part) for part in zip(*pairs))
-        size = fields + self.unknowns
-        constant = sp.coo_array(model.field3)
-        rows_all, columns_all = np.r_[constant.row, i], np.r_[constant.col, j]
-        pattern = sp.csc_array(sp.coo_array((np.ones(len(rows_all)), (rows_all, columns_all)), shape=(size, size)))
+        self.field, fields, unknowns = model.field, model.mean.size, len(model.modes) + 7
+        corner, touched = fields + np.arange(unknowns), np.unique(index)
+        constant, size = sp.coo_array(model.field3), fields + unknowns
+        entries = {
+            "constant": (constant.row, constant.col),
+            "blocks": (np.repeat(index, index.shape[1], axis=1).ravel(), np.tile(index, (1, index.shape[1])).ravel()),
+            "above": (np.repeat(touched, unknowns), np.tile(corner, len(touched))),
+            "below": (np.tile(corner, len(touched)), np.repeat(touched, unknowns)),
+            "corner": (np.repeat(corner, unknowns), np.tile(corner, unknowns)),
+        }
+        i, j = (np.concatenate(part) for part in zip(*entries.values()))
+        pattern = sp.csc_array(sp.coo_array((np.ones(len(i)), (i, j)), shape=(size, size)))
         pattern.sort_indices()
         keys = np.repeat(np.arange(size), np.diff(pattern.indptr)) * size + pattern.indices
-
-        def places(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-            return np.searchsorted(keys, j * size + i)
-
-        self.constant = np.bincount(places(constant.row, constant.col), constant.data, minlength=pattern.nnz)
-        self.places = places(i, j)
-        self.position, self.touched = np.searchsorted(touched, index), len(touched)
-        self.pattern = sp.csc_matrix(pattern)
+        self.places = {name: np.searchsorted(keys, j * size + i) for name, (i, j) in entries.items()}
+        self.constant = np.bincount(self.places["constant"], constant.data, minlength=len(keys))
+        self.pattern, self.touched = sp.csc_matrix(pattern), touched
+        # The image residual's derivative by the touched unknowns, [2k touched], likewise.
+        self.columns = np.repeat(np.searchsorted(touched, index)[:, None], 2, axis=1).ravel()
+        self.starts = np.arange(2 * len(index) + 1) * index.shape[1]
 
     def __call__(self, referee: Referee, scale: np.ndarray, state: State) -> tuple[sp.csc_matrix, np.ndarray]:
         """The matrix and the right-hand side at a state."""
         by_point, by_other = referee.image_jacobians(scale, state)
-        k, residual = len(by_point), referee.image_residual(scale, state)
+        k, residual = len(by_point), referee.image_residual(scale, state).ravel()
         by_field = (by_point[:, :, None] * self.share[:, None, :, None]).reshape(k, 2, -1)
         blocks = np.swapaxes(by_field, 1, 2) @ by_field
-        crossed = np.zeros((self.touched, self.unknowns))
-        np.add.at(crossed, self.position.ravel(), (np.swapaxes(by_field, 1, 2) @ by_other).reshape(-1, self.unknowns))
+        shape = (2 * k, len(self.touched))
+        turned = sp.csr_array((by_field.ravel(), self.columns, self.starts), shape=shape).T
         flat, prior = by_other.reshape(2 * k, -1), referee.prior_jacobian(state)
-        corner = flat.T @ flat + prior.T @ prior
-        values = np.concatenate([blocks.ravel(), crossed.ravel(), crossed.ravel(), corner.ravel()])
-        self.pattern.data = self.constant + np.bincount(self.places, values, minlength=len(self.constant))
+        crossed = (turned @ flat).ravel()
+        data = self.constant + np.bincount(self.places["blocks"], blocks.ravel(), minlength=len(self.constant))
+        data[self.places["above"]] = data[self.places["below"]] = crossed
+        data[self.places["corner"]] = (flat.T @ flat + prior.T @ prior).ravel()
+        self.pattern.data = data
         field = (self.field @ state.field).ravel()
-        field += np.bincount(self.index.ravel(), np.einsum("kan,ka->kn", by_field, residual).ravel(), len(field))
-        return self.pattern, np.r_[field, flat.T @ residual.ravel() + prior.T @ referee.prior_residuals(state)]
+        field[self.touched] += turned @ residual
+        return self.pattern, np.r_[field, flat.T @ residual + prior.T @ referee.prior_residuals(state)]
 
 
 def gauss_newton(task: Task, step: Callable[[Referee, np.ndarray, State], np.ndarray]) -> tuple[Solve, Read]:
@@ -140,12 +138,22 @@ def sparse_lu(task: Task) -> tuple[Solve, Read]:
 
 
 def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
-    """SuiteSparse's CHOLMOD, supernodal; analysed once, with nested dissection, which is the fastest here."""
-    analyze = importlib.import_module("sksparse.cholmod").analyze  # needs a system library: no extra has it
+    """SuiteSparse's CHOLMOD, supernodal; analysed once, with the ordering that proves fastest here."""
+    analyze = importlib.import_module("sksparse.cholmod").analyze  # needs a system library: apart from the bench extra
     equations = NormalEquations(task.model)
     referee, scale = task.referees()[0]
     matrix, _ = equations(referee, scale, task.starts[0])
-    factor = analyze(matrix, mode="supernodal", ordering_method="nesdis")
+    factors = [
+        analyze(matrix, mode="supernodal", ordering_method=name) for name in ("nesdis", "metis", "amd", "colamd")
+    ]
+
+    def seconds(factor: Any) -> float:
+        factor.cholesky_inplace(matrix)
+        start = time.perf_counter()
+        factor.cholesky_inplace(matrix)
+        return time.perf_counter() - start
+
+    factor = min(factors, key=seconds)
 
     def step(referee: Referee, scale: np.ndarray, state: State) -> np.ndarray:
         matrix, right = equations(referee, scale, state)
@@ -496,11 +504,11 @@ def jaxopt_gauss_newton(problem: JaxProblem) -> Callable:
 
 
 def jaxopt_levenberg(problem: JaxProblem, **options: Any) -> Callable:
-    """Hardly damped, for its own damping would cost it iterations."""
+    """Hardly damped, for its own damping would cost it iterations, and with less it rejects good steps."""
     import jaxopt
 
     solver = jaxopt.LevenbergMarquardt(
-        problem.residuals, maxiter=ITERATIONS, damping_parameter=1e-9, tol=0.0, xtol=0.0, gtol=0.0,
+        problem.residuals, maxiter=ITERATIONS, damping_parameter=1e-7, tol=0.0, xtol=0.0, gtol=0.0,
         implicit_diff=False, **options,
     )  # fmt: skip
     return lambda x, photo: solver.run(x, photo).params
