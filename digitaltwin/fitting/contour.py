@@ -1,7 +1,7 @@
 """The sliding contour: where on the skin the outline of a turned face lies (Cao et al. 2014, the paper's reference 7).
 
 A landmark on the jaw's outline marks no fixed point of the skin: as the head turns, the outline wanders over the cheek.
-So about fifty lines run over the skin, across the outline, from behind it (ear, underside of the jaw) into the face.
+So some forty lines run over the skin, across the outline, from behind it (ear, underside of the jaw) into the face.
 For every pose each line has one *silhouette* point, where the surface is seen most nearly edge-on,
 
     argmin_j |n_j . v_j|,      n_j the normal at the line's j-th candidate, v_j the unit direction it is seen in,
@@ -27,7 +27,7 @@ from digitaltwin.geometry.normals import normalize
 from digitaltwin.types import InputError
 
 LINE_SPACING_MM = 7.0
-"""Distance of the lines along the outline: some 45 of them from ear to ear."""
+"""Distance of the lines along the outline: some forty of them from ear to ear."""
 SPACING_MM = 6.0
 """Distance of a line's candidates along the skin. Silhouettes are sought no finer: within half of it the skin leaves
 the line of sight by 0.1 mm."""

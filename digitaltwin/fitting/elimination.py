@@ -28,7 +28,6 @@ matrix. With it as preconditioner conjugate gradients solve the two equations ab
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
@@ -39,10 +38,10 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.fitting.config import FitConfig
 from digitaltwin.geometry.laplacian import graph_laplacian, weighted_laplacian
-from digitaltwin.solvers import conjugate_gradient, solve_positive_definite
+from digitaltwin.solvers import conjugate_gradient, factor_positive_definite, solve_positive_definite
 
 _MOST_DIRECT = 320
-"""Points up to which S is factored: three photos of 104 landmarks."""
+"""Points of one photo up to which S is factored."""
 _CONJUGATE_ITERATIONS = {4: 6, 8: 16}
 """Enough for rounding, by bytes of the type: perspective leaves a hundredth of the error at each, a fifth at worst."""
 
@@ -156,6 +155,11 @@ def make_lagged_field(
     at_points = (rows @ kept).reshape(-1, e, 3).transpose(0, 2, 1)
     parts = (kept.reshape(v, e, 3).transpose(1, 0, 2), at_points, (quadratic + quadratic.T) / 2.0)
     return LaggedField(*(jnp.asarray(part, dtype) for part in parts))
+
+
+def lagged_price(lagged: LaggedField, change: Float[Array, " e"]) -> Float[Array, ""]:
+    """``u' Q u``."""
+    return jnp.einsum("e,eg,g->", change, lagged.quadratic, change, precision=Precision.HIGHEST)
 
 
 class Choice(NamedTuple):
@@ -339,17 +343,12 @@ def conjugate_step(
     # Marquardt's diagonal is that of the exact normal matrix, which is not known here; its preconditioner's is close.
     normal = products + model.hessian
     hessian = model.hessian + damping * jnp.diag(jnp.diagonal(normal))
-    normal = products + hessian
-    jacobi = jnp.diagonal(normal)
-    jacobi = jax.lax.rsqrt(jnp.where(jacobi == 0.0, 1.0, jacobi))
-    idle = jnp.diag((jnp.diagonal(normal) == 0.0).astype(normal.dtype))
-    small = jnp.linalg.cholesky(normal * jacobi[:, None] * jacobi[None] + idle)
+    small = factor_positive_definite(products + hessian)
 
     def precondition(remainder: _Pair) -> _Pair:
         first, second = remainder
         half = jsl.solve_triangular(factor, first, lower=True).reshape(2 * points)
-        right = jacobi * (jnp.matmul(whitened.T, half, precision=highest) - second)
-        change = jacobi * jsl.cho_solve((small, True), right)
+        change = small.solve(jnp.matmul(whitened.T, half, precision=highest) - second)
         half = (half - jnp.matmul(whitened, change, precision=highest)).reshape(points, 2)
         return jsl.solve_triangular(factor, half, lower=True, trans="T"), change
 
@@ -383,11 +382,20 @@ def _orthonormal_rows(matrix: Float[Array, "2 3"]) -> Float[Array, "2 3"]:
 
 
 def eliminated_step(
-    coupling: Float[Array, "r r"], field: Float[Array, "r 3"], model: LinearModel, damping: Float[Array, ""]
+    coupling: Float[Array, "r r"],
+    field: Float[Array, "r 3"],
+    model: LinearModel,
+    damping: Float[Array, ""],
+    *,
+    photos: int,
 ) -> FieldStep:
-    """The step by whichever of the two ways is cheaper for this number of points."""
-    by = direct_step if model.residual.shape[0] <= _MOST_DIRECT else conjugate_step
-    return by(coupling, field, model, damping)
+    """The step by whichever of the two ways is cheaper.
+
+    Several photos are solved directly whatever their number: each has a direction of sight, and so a Q, of its own, and
+    the preconditioner knows one.
+    """
+    direct = photos > 1 or model.residual.shape[0] <= _MOST_DIRECT
+    return (direct_step if direct else conjugate_step)(coupling, field, model, damping)
 
 
 def damped_field(

@@ -27,6 +27,7 @@ from digitaltwin.fitting.elimination import (
     field_at_fixed,
     field_energy,
     gather_forces,
+    lagged_price,
 )
 from digitaltwin.fitting.fitter import Fitter, points_on
 from digitaltwin.fitting.residuals import linearise
@@ -184,9 +185,7 @@ def _first_point(fitter: Fitter, photos: Photos, start: Unknowns, *, at_rest: bo
         return _Point(start, zero, jnp.zeros((), fitter.mean.dtype))
     price = field_energy(fitter.correction, start.multipliers)
     if fitter.lagged is not None:
-        price += jnp.einsum(
-            "e,eg,g->", start.change, fitter.lagged.quadratic, start.change, precision=Precision.HIGHEST
-        )
+        price += lagged_price(fitter.lagged, start.change)
     fixed = field_at_fixed(fitter.correction, start.multipliers)
     return _Point(start, zero.at[:, : len(fixed)].add(fixed[None]), price)
 
@@ -290,13 +289,13 @@ def _propose(
     if landmarks.lagged is not None:  # the field that is free, e = dP + C u, starts where u = 0: at dP
         present -= jnp.einsum("wkxe,e->wkx", landmarks.lagged, unknowns.change, precision=Precision.HIGHEST)
     flat = present.reshape(count * k, 3)
-    increment, forces = eliminated_step(gram, flat, model, damping)
+    increment, forces = eliminated_step(gram, flat, model, damping, photos=count)
     raised, price = damped_field(gram, flat, point.price, forces, damping)
     moved = _moved(fitter, unknowns, increment, private=private)
     if fitter.lagged is not None:
         change = increment[: len(unknowns.change)]
         moved = moved._replace(change=change)
-        price += jnp.einsum("e,eg,g->", change, fitter.lagged.quadratic, change, precision=Precision.HIGHEST)
+        price += lagged_price(fitter.lagged, change)
     forces = gather_forces(field, landmarks.choice, forces.reshape(count, k, 3))
     multipliers = (forces + damping * unknowns.multipliers) / (1.0 + damping)
     return _Point(moved._replace(multipliers=multipliers), raised.reshape(count, k, 3), price)

@@ -138,7 +138,8 @@ def fit(
         principal_point_px: Optical axis [px], x first; the middle of the image by default. Give it for a crop.
         weights: Weight of each landmark, times the fitter's own (``FitConfig.contour_weight`` for the contour's); 0 for
             a landmark that was not seen.
-        init: Start, instead of EPnP's pose and the scores.
+        init: Start, instead of EPnP's pose and the scores. The energy does not depend on it: W_eye is freed from the
+            foreshortening of EPnP's pose in any case.
 
     Returns:
         The fit.

@@ -24,7 +24,7 @@ from digitaltwin.solvers.least_squares import (
     normal_step,
     orthogonal_step,
 )
-from digitaltwin.solvers.linear import solve_positive_definite
+from digitaltwin.solvers.linear import ScaledFactor, factor_positive_definite, solve_positive_definite
 from digitaltwin.solvers.robust import Loss, energy_of, geman_mcclure, huber, reweighted
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Damping",
     "Loss",
     "Result",
+    "ScaledFactor",
     "State",
     "Tolerance",
     "at_minimum",
@@ -43,6 +44,7 @@ __all__ = [
     "dense_proposal",
     "dense_solve",
     "energy_of",
+    "factor_positive_definite",
     "geman_mcclure",
     "huber",
     "init",

@@ -1,9 +1,32 @@
 """Linear systems small enough to factor densely."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jax import lax
 from jaxtyping import Array, Float
+
+
+class ScaledFactor(NamedTuple):
+    """A Cholesky factor of ``D A D``, ``D = diag(A)^(-1/2)``; made by :func:`factor_positive_definite`."""
+
+    lower: Float[Array, "m m"]
+    scale: Float[Array, " m"]
+    """Diagonal of D; one where A's is zero."""
+
+    def solve(self, right: Float[Array, " m"]) -> Float[Array, " m"]:
+        """``A^-1 b``; see :func:`solve_positive_definite`."""
+        return self.scale * jsl.cho_solve((self.lower, True), self.scale * right)
+
+
+def factor_positive_definite(matrix: Float[Array, "m m"]) -> ScaledFactor:
+    """Factor a matrix for several right-hand sides; see :func:`solve_positive_definite`."""
+    diagonal = jnp.diagonal(matrix)
+    idle = diagonal == 0.0
+    scale = lax.rsqrt(jnp.where(idle, 1.0, diagonal))
+    scaled = matrix * scale[:, None] * scale[None] + jnp.diag(idle.astype(matrix.dtype))
+    return ScaledFactor(jnp.linalg.cholesky(scaled), scale)
 
 
 def solve_positive_definite(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
@@ -26,8 +49,4 @@ def solve_positive_definite(matrix: Float[Array, "m m"], right: Float[Array, " m
         >>> solve_positive_definite(matrix, jnp.array([2.0, 1e-6, 0.0])).round(3).tolist()
         [0.5, 1.0, 0.0]
     """
-    diagonal = jnp.diagonal(matrix)
-    idle = diagonal == 0.0
-    scale = lax.rsqrt(jnp.where(idle, 1.0, diagonal))
-    scaled = matrix * scale[:, None] * scale[None] + jnp.diag(idle.astype(matrix.dtype))
-    return scale * jsl.cho_solve((jnp.linalg.cholesky(scaled), True), scale * right)
+    return factor_positive_definite(matrix).solve(right)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of
 from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
 from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
-from digitaltwin.fitting import FitConfig, fit, make_fitter
+from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter
 
 CASES = {case.name: case for case in cases()}
 
@@ -146,3 +146,28 @@ def test_a_refined_head_keeps_its_landmarks(head):
         before = landmark_layout(head, 1.0).rows @ np.asarray(head.mean + old)
         after = landmark_layout(finer, 1.0).rows @ np.asarray(finer.mean + new)
         np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_several_photos_are_solved_exactly_whatever_their_number():
+    """Photos from other directions, more points than one photo's conjugate gradients start at."""
+    rng = np.random.default_rng(0)
+    photos, points, unknowns = 4, 120, 20
+    root = rng.normal(size=(photos * points, 90))
+    turns = Rotation.from_euler("y", [[-40.0], [-10.0], [20.0], [45.0]], degrees=True).as_matrix()[:, :2]
+    with jax.enable_x64(True):
+        sights = jnp.asarray(turns.repeat(points, axis=0) + 0.05 * rng.normal(size=(photos * points, 2, 3)))
+        model = elimination.LinearModel(
+            residual=jnp.asarray(rng.normal(size=(photos * points, 2))),
+            by_point=sights,
+            by_unknown=jnp.asarray(rng.normal(size=(photos * points, 2, unknowns))),
+            gradient=jnp.asarray(rng.normal(size=unknowns)),
+            hessian=jnp.eye(unknowns),
+        )
+        coupling, field = jnp.asarray(root @ root.T / 90), jnp.zeros((photos * points, 3))
+        still = jnp.zeros(())
+        exact = elimination.direct_step(coupling, field, model, still)
+        found = elimination.eliminated_step(coupling, field, model, still, photos=photos)
+        np.testing.assert_allclose(found.increment, exact.increment, atol=1e-10)
+        # What is kept from them: a preconditioner that knows one direction does not converge on four.
+        short = elimination.conjugate_step(coupling, field, model, still)
+        assert np.abs(short.increment - exact.increment).max() > 1e-6

@@ -128,6 +128,21 @@ def test_two_turned_views_share_a_better_head(head, fitter, photos, somebody):
     assert error(both) < min(alone)
 
 
+def test_many_photos_of_one_moment_are_as_good_as_one(head, fitter, photos):
+    """Four turns of one face: more landmarks than one photo's conjugate gradients are made for."""
+    _, _, looks, _ = photos
+    turns = (-30.0, -10.0, 15.0, 35.0)
+    neutral = head.mean
+    landmarks = jnp.stack([predict_landmarks(fitter, camera_at(turn), neutral, looks[0]) for turn in turns])
+    sizes = jnp.array([SIZE] * len(turns))
+    result = fit_views(fitter, neutral, landmarks, sizes, scores=jnp.stack([looks[0]] * len(turns)))
+    assert (result.status == 0).all()
+    assert float(result.energies[-1]) < 0.2 * float(result.energies[0]) + 40.0
+    for rotation, turn in zip(result.rotation, turns):
+        assert Rotation.from_matrix(rotation @ camera_at(turn).rotation.T).magnitude() < np.deg2rad(2.0)
+    assert np.linalg.norm(np.asarray(result.neutral - neutral), axis=1)[np.asarray(head.regions.face)].mean() < 0.5
+
+
 def test_the_order_of_views_does_not_matter(head, fitter, photos):
     landmarks, sizes, looks, _ = photos
     there, back = (
