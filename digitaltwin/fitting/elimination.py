@@ -20,16 +20,13 @@ the points, H and g half the Hessian and half the gradient of the priors (the en
 full-size sparse step to rounding, at a thousandth of its cost. That it forms normal equations in Jw is harmless: S^-1
 bounds them, every coefficient has a prior, and the solver scales them to unit diagonal.
 
-For some hundred points the Cholesky factor of S is too dear, and S is close to something cheaper. Under a distant
-camera every Jp is ``s_i Q`` with one 2 x 3 matrix Q of orthonormal rows, and then ``S = (I + s G s) (x) I2``, an r x r
-matrix. With it as preconditioner conjugate gradients solve the two equations above together
-(:func:`conjugate_step`): what they have to mend is perspective alone.
+The step itself is made in :mod:`digitaltwin.fitting.steps`; here are A's constant factors, G, and the field that
+multipliers raise.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
@@ -38,14 +35,6 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.fitting.config import FitConfig
 from digitaltwin.geometry.laplacian import graph_laplacian, weighted_laplacian
-from digitaltwin.solvers import conjugate_gradient, factor_positive_definite, solve_positive_definite
-
-_MOST_DIRECT = 320
-"""Points of one photo up to which S is factored."""
-_CONJUGATE_ITERATIONS = {4: 6, 8: 16}
-"""Enough for rounding, by bytes of the type: perspective leaves a hundredth of the error at each, a fifth at worst."""
-
-_Pair = tuple[Float[Array, "r 2"], Float[Array, " m"]]
 
 
 class FieldPrior(NamedTuple):
@@ -178,21 +167,51 @@ def blend(table: Float[Array, "q ..."], choice: Choice) -> Float[Array, "w c ...
     return first + share * (second - first)
 
 
-def coupling(field: CorrectionField, choice: Choice | None, photos: int) -> Float[Array, "r r"]:
-    """G of all landmarks of w photos, photo by photo, in each the fixed points and then the contour's."""
-    n = field.fixed.shape[0]
+class Coupling(NamedTuple):
+    """G of all landmarks of w photos, photo by photo, in each the n fixed points and then the contour's c."""
+
+    fixed: Float[Array, "n n"]
+    """Among the fixed points, the same ones in every photo."""
+    mixed: Float[Array, "w c n"] | None
+    """Between the contour's and the fixed ones; None where nothing slides."""
+    contour: Float[Array, "w c w c"] | None
+    """Among the contour's."""
+
+
+def coupling(field: CorrectionField, choice: Choice | None) -> Coupling:
+    """G under the present correspondences."""
     if choice is None:
-        return jnp.tile(field.fixed, (photos, photos))
-    contour = choice.first.shape[1]
-    mixed = blend(field.mixed, choice)  # w c n
-    rows = blend(field.candidates, choice).reshape(photos * contour, -1)
-    among = blend(rows.T, choice).reshape(photos * contour, photos, contour).reshape(photos, contour, photos, contour)
-    fixed = jnp.broadcast_to(field.fixed[None, :, None], (photos, n, photos, n))
-    left = jnp.broadcast_to(mixed[:, :, None], (photos, contour, photos, n))
+        return Coupling(field.fixed, None, None)
+    photos, count = choice.first.shape
+    rows = blend(field.candidates, choice).reshape(photos * count, -1)
+    among = blend(rows.T, choice).reshape(photos * count, photos, count)
+    return Coupling(field.fixed, blend(field.mixed, choice), among.reshape(photos, count, photos, count))
+
+
+def dense_coupling(parts: Coupling, photos: int) -> Float[Array, "r r"]:
+    """G as one matrix."""
+    if parts.mixed is None or parts.contour is None:
+        return jnp.tile(parts.fixed, (photos, photos))
+    _, c, n = parts.mixed.shape
+    fixed = jnp.broadcast_to(parts.fixed[None, :, None], (photos, n, photos, n))
+    left = jnp.broadcast_to(parts.mixed[:, :, None], (photos, c, photos, n))
     upper = jnp.concatenate([fixed, left.transpose(2, 3, 0, 1)], axis=3)
-    lower = jnp.concatenate([left, among], axis=3)
-    count = photos * (n + contour)
-    return jnp.concatenate([upper, lower], axis=1).reshape(count, count)
+    lower = jnp.concatenate([left, parts.contour], axis=3)
+    return jnp.concatenate([upper, lower], axis=1).reshape(photos * (n + c), photos * (n + c))
+
+
+def raised_by(parts: Coupling, forces: Float[Array, "w k 3"]) -> Float[Array, "w k 3"]:
+    """``G alpha``: minus the field at the landmarks that multipliers there raise [mm]."""
+    n, highest = parts.fixed.shape[0], Precision.HIGHEST
+    alike = jnp.sum(forces[:, :n], axis=0)
+    at_fixed = jnp.matmul(parts.fixed, alike, precision=highest)
+    if parts.mixed is None or parts.contour is None:
+        return jnp.broadcast_to(at_fixed[None], forces.shape)
+    at_fixed += jnp.einsum("wcn,wcx->nx", parts.mixed, forces[:, n:], precision=highest)
+    at_contour = jnp.matmul(parts.mixed, alike, precision=highest)
+    at_contour += jnp.einsum("wcvd,vdx->wcx", parts.contour, forces[:, n:], precision=highest)
+    at_fixed = jnp.broadcast_to(at_fixed[None], (len(forces), *at_fixed.shape))
+    return jnp.concatenate([at_fixed, at_contour], axis=1)
 
 
 def gather_forces(field: CorrectionField, choice: Choice | None, forces: Float[Array, "w k 3"]) -> Float[Array, "p 3"]:
@@ -235,194 +254,3 @@ def field_energy(field: CorrectionField, multipliers: Float[Array, "p 3"]) -> Fl
     fixed = field_at_fixed(field, multipliers)
     candidates = field_at_candidates(field, multipliers, jnp.arange(multipliers.shape[0] - n))
     return -jnp.sum(multipliers[:n] * fixed) - jnp.sum(multipliers[n:] * candidates)
-
-
-class LinearModel(NamedTuple):
-    """The residuals to first order, and the priors to second, about the present unknowns."""
-
-    residual: Float[Array, "r 2"]
-    """r, weighted."""
-    by_point: Float[Array, "r 2 3"]
-    """Jp."""
-    by_unknown: Float[Array, "r 2 m"]
-    """Jw."""
-    gradient: Float[Array, " m"]
-    """g: half the gradient of the other unknowns' priors."""
-    hessian: Float[Array, "m m"]
-    """H: half their Hessian."""
-
-
-class FieldStep(NamedTuple):
-    """A Gauss-Newton step of everything."""
-
-    increment: Float[Array, " m"]
-    """D of the other unknowns."""
-    forces: Float[Array, "r 3"]
-    """alpha, undamped: what the step itself asks for, which the old multipliers damp (:func:`damped_field`)."""
-
-
-def direct_step(
-    coupling: Float[Array, "r r"], field: Float[Array, "r 3"], model: LinearModel, damping: Float[Array, ""]
-) -> FieldStep:
-    """One Gauss-Newton step, the field eliminated by a Cholesky factor of S.
-
-    With damping mu the model gains ``mu tr((dP - d)' A (dP - d))`` and mu times the diagonal of the reduced normal
-    matrix; the field's part is again a scaling: G becomes ``G / (1 + mu)``, d becomes ``d / (1 + mu)`` in r~, and the
-    new multipliers are a mean of what the step asks for and the old ones.
-
-    Args:
-        coupling: G at the landmarks.
-        field: d, the present field there [mm].
-        model: Residuals and priors, linearised.
-        damping: mu; 0 for the plain step.
-
-    Returns:
-        Increment and forces.
-    """
-    points, unknowns = model.residual.shape[0], model.by_unknown.shape[2]
-    count, ease = 2 * points, 1.0 / (1.0 + damping)
-    flat = model.by_point.reshape(count, 3)
-    outer = jnp.matmul(flat, flat.T, precision=Precision.HIGHEST).reshape(points, 2, points, 2)
-    system = (ease * coupling[:, None, :, None] * outer).reshape(count, count) + jnp.eye(count, dtype=outer.dtype)
-    factor = jnp.linalg.cholesky(system, symmetrize_input=False)
-    columns = jnp.concatenate(
-        [model.by_unknown.reshape(count, unknowns), _freed(model, ease * field).reshape(count, 1)], axis=1
-    )
-    whitened = jsl.solve_triangular(factor, columns, lower=True)
-    products = jnp.matmul(whitened.T, whitened, precision=Precision.HIGHEST)
-    normal = products[:-1, :-1] + model.hessian
-    normal = normal + damping * jnp.diag(jnp.diagonal(normal))
-    increment = -solve_positive_definite(normal, products[:-1, -1] + model.gradient)
-    remaining = whitened[:, -1] + jnp.matmul(whitened[:, :-1], increment, precision=Precision.HIGHEST)
-    force = jsl.solve_triangular(factor, remaining, lower=True, trans="T").reshape(points, 2)
-    return FieldStep(increment, jnp.sum(model.by_point * force[:, :, None], axis=1))
-
-
-def conjugate_step(
-    coupling: Float[Array, "r r"],
-    field: Float[Array, "r 3"],
-    model: LinearModel,
-    damping: Float[Array, ""],
-    *,
-    iterations: int | None = None,
-) -> FieldStep:
-    """The same step as :func:`direct_step`, by preconditioned conjugate gradients; for many points of one photo.
-
-    With E = -D the two equations are ``[S, Jw; Jw', -H] (lambda, E) = (r~, -g)``. The preconditioner has
-    ``S_0 = (I + s G s) (x) I2`` for S and all else exact, so every iterate keeps the second equation, and on what keeps
-    it the matrix is positive definite (a constraint preconditioner: Gould, Hribar, Nocedal 2001). Q, whose rows are
-    orthonormal, and the ``s_i`` are the best for the Jp at hand.
-
-    Args:
-        coupling: G at the landmarks.
-        field: d, the present field there [mm].
-        model: Residuals and priors, linearised.
-        damping: mu.
-        iterations: Of conjugate gradients; enough for rounding at any pose of a face in a photo by default.
-
-    Returns:
-        Increment and forces.
-    """
-    points, unknowns = model.residual.shape[0], model.by_unknown.shape[2]
-    if iterations is None:
-        iterations = _CONJUGATE_ITERATIONS[model.residual.dtype.itemsize]
-    highest = Precision.HIGHEST
-    ease = 1.0 / (1.0 + damping)
-    coupling = ease * coupling
-    by_point = model.by_point
-    # Coordinates of the residuals in which Jp is nearly s_i times the identity: x and y of Q's frame.
-    frame = _orthonormal_rows(jnp.sum(by_point, axis=0))
-    scale = 0.5 * jnp.sum(by_point * frame[None], axis=(1, 2))
-    factor = jnp.linalg.cholesky(
-        coupling * scale[:, None] * scale[None] + jnp.eye(points, dtype=scale.dtype), symmetrize_input=False
-    )
-    columns = model.by_unknown.reshape(points, 2 * unknowns)
-    whitened = jsl.solve_triangular(factor, columns, lower=True).reshape(2 * points, unknowns)
-    products = jnp.matmul(whitened.T, whitened, precision=highest)
-
-    # Marquardt's diagonal is that of the exact normal matrix, which is not known here; its preconditioner's is close.
-    normal = products + model.hessian
-    hessian = model.hessian + damping * jnp.diag(jnp.diagonal(normal))
-    small = factor_positive_definite(products + hessian)
-
-    def precondition(remainder: _Pair) -> _Pair:
-        first, second = remainder
-        half = jsl.solve_triangular(factor, first, lower=True).reshape(2 * points)
-        change = small.solve(jnp.matmul(whitened.T, half, precision=highest) - second)
-        half = (half - jnp.matmul(whitened, change, precision=highest)).reshape(points, 2)
-        return jsl.solve_triangular(factor, half, lower=True, trans="T"), change
-
-    def first_equation(solution: _Pair) -> Float[Array, "r 2"]:
-        force, change = solution
-        spread = jnp.matmul(coupling, jnp.sum(by_point * force[:, :, None], axis=1), precision=highest)
-        by_change = jnp.einsum("ram,m->ra", model.by_unknown, change, precision=highest)
-        return force + jnp.sum(by_point * spread[:, None, :], axis=2) + by_change
-
-    right = _freed(model, ease * field)
-    begin = precondition((right, -model.gradient))  # meets the second equation, as does every iterate after it
-    met = jnp.zeros_like(model.gradient)
-    force, change = conjugate_gradient(
-        lambda direction: (first_equation(direction), met),
-        (right - first_equation(begin), met),
-        iterations=iterations,
-        precondition=precondition,
-    )
-    force, change = begin[0] + force, begin[1] + change
-    return FieldStep(-change, jnp.sum(by_point * force[:, :, None], axis=1))
-
-
-def _orthonormal_rows(matrix: Float[Array, "2 3"]) -> Float[Array, "2 3"]:
-    """The matrix of orthonormal rows nearest to one, ``(A A')^(-1/2) A``; the root of a 2 x 2 matrix in closed form."""
-    (a, b), (_, c) = jnp.sum(matrix[:, None, :] * matrix[None], axis=2)
-    root = jnp.sqrt(jnp.maximum(a * c - b * b, 0.0))
-    span = jnp.sqrt(a + c + 2.0 * root)
-    # (A A')^(1/2) = (A A' + root I) / span, inverted:
-    inverse = jnp.array([[c + root, -b], [-b, a + root]]) * span / ((a + root) * (c + root) - b * b)
-    return jnp.sum(inverse[:, :, None] * matrix[None], axis=1)
-
-
-def eliminated_step(
-    coupling: Float[Array, "r r"],
-    field: Float[Array, "r 3"],
-    model: LinearModel,
-    damping: Float[Array, ""],
-    *,
-    photos: int,
-) -> FieldStep:
-    """The step by whichever of the two ways is cheaper.
-
-    Several photos are solved directly whatever their number: each has a direction of sight, and so a Q, of its own, and
-    the preconditioner knows one.
-    """
-    direct = photos > 1 or model.residual.shape[0] <= _MOST_DIRECT
-    return (direct_step if direct else conjugate_step)(coupling, field, model, damping)
-
-
-def damped_field(
-    coupling: Float[Array, "r r"],
-    field: Float[Array, "r 3"],
-    energy: Float[Array, ""],
-    forces: Float[Array, "r 3"],
-    damping: Float[Array, ""],
-) -> tuple[Float[Array, "r 3"], Float[Array, ""]]:
-    """Field at the landmarks and its price after a step: of the multipliers ``(alpha + mu alpha_old) / (1 + mu)``.
-
-    Args:
-        coupling: G.
-        field: The field at the landmarks before the step [mm], ``-G alpha_old``.
-        energy: ``tr(dP' A dP)`` before it.
-        forces: alpha, of the step.
-        damping: mu.
-
-    Returns:
-        Both after the step.
-    """
-    ease = 1.0 / (1.0 + damping)
-    raised = jnp.matmul(coupling, forces, precision=Precision.HIGHEST)
-    price = jnp.sum(forces * raised) - 2.0 * damping * jnp.sum(forces * field) + damping**2 * energy
-    return ease * (damping * field - raised), ease**2 * price
-
-
-def _freed(model: LinearModel, field: Float[Array, "r 3"]) -> Float[Array, "r 2"]:
-    """``r~ = r - Jp d``."""
-    return model.residual - jnp.sum(model.by_point * field[:, None, :], axis=2)

@@ -18,11 +18,8 @@ from digitaltwin import solvers
 from digitaltwin.fitting.contour import Candidates, candidates_on, nearest_on_outline, silhouettes
 from digitaltwin.fitting.elimination import (
     Choice,
-    LinearModel,
     blend,
     coupling,
-    damped_field,
-    eliminated_step,
     field_at_candidates,
     field_at_fixed,
     field_energy,
@@ -31,7 +28,16 @@ from digitaltwin.fitting.elimination import (
 )
 from digitaltwin.fitting.fitter import Fitter, points_on
 from digitaltwin.fitting.residuals import linearise
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.fitting.steps import (
+    Distant,
+    LinearModel,
+    conjugate_step,
+    damped_field,
+    direct_step,
+    is_direct,
+    make_distant,
+)
+from digitaltwin.geometry.camera import Camera, camera_points, project
 from digitaltwin.geometry.rotations import compose, matrix_from_quaternion
 
 
@@ -151,6 +157,15 @@ def minimise(
     config = fitter.config
     damping = None if config.lagged_laplacian else solvers.ADAPTIVE
 
+    first = _first_point(fitter, photos, start, at_rest=at_rest)
+    landmarks, point = _correspond(fitter, neutral, photos, first)
+    if config.iterations == 0:
+        return start, _energy(fitter, photos, landmarks, point, private=private)[None]
+    distant = None
+    if not is_direct(*photos.landmarks.shape[:2]):
+        sizes = _sizes(photos, start, _positions(landmarks, point))
+        distant = make_distant(fitter.correction.fixed, sizes[0])
+
     def iterate(
         state: tuple[_Point, Float[Array, ""]], _: None
     ) -> tuple[tuple[_Point, Float[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]:
@@ -161,20 +176,30 @@ def minimise(
             return _energy(fitter, photos, landmarks, at, private=private)
 
         def propose(at: _Point, mu: Float[Array, ""]) -> _Point:
-            return _propose(fitter, photos, landmarks, at, mu, private=private)
+            return _propose(fitter, photos, landmarks, at, mu, distant, private=private)
 
         before = solvers.State(point, energy(point), mu)
         after = solvers.step(energy, propose, before, damping=damping)
         return (after.point, after.damping), (before.energy, after.energy)
 
-    first = _first_point(fitter, photos, start, at_rest=at_rest)
-    if config.iterations == 0:
-        landmarks, first = _correspond(fitter, neutral, photos, first)
-        return start, _energy(fitter, photos, landmarks, first, private=private)[None]
-    (last, _), (before, after) = lax.scan(
-        iterate, (first, jnp.zeros((), fitter.mean.dtype)), None, length=config.iterations
-    )
+    begin = (first, jnp.zeros((), fitter.mean.dtype))
+    (last, _), (before, after) = lax.scan(iterate, begin, None, length=config.iterations)
     return last.unknowns, jnp.concatenate([before[:1], after])
+
+
+def _sizes(photos: Photos, unknowns: Unknowns, positions: Float[Array, "w k 3"]) -> Float[Array, "w k"]:
+    """Residual by millimetre at the landmarks.
+
+    The geometric mean of the derivative's singular values, which are ``f / z`` and, along the image's radius,
+    ``f |p| / z^2``.
+    """
+
+    def one(photo: Photos, of: Unknowns, positions: Float[Array, "k 3"]) -> Float[Array, " k"]:
+        camera = camera_of(photo.focal_px, photo.principal_point_px, of)
+        points = camera_points(camera, positions)
+        return photo.scale * camera.focal_px * jnp.sqrt(jnp.linalg.norm(points, axis=1) / points[:, 2] ** 3)
+
+    return jax.vmap(one, (0, PHOTO_AXES, 0))(photos, unknowns, positions)
 
 
 def _first_point(fitter: Fitter, photos: Photos, start: Unknowns, *, at_rest: bool) -> _Point:
@@ -277,28 +302,30 @@ def _propose(
     landmarks: _Landmarks,
     point: _Point,
     damping: Float[Array, ""],
+    distant: Distant | None,
     *,
     private: bool,
 ) -> _Point:
     """The Gauss-Newton step of all unknowns at once."""
     unknowns, field = point.unknowns, fitter.correction
-    count, k = photos.landmarks.shape[:2]
-    gram = coupling(field, landmarks.choice, count)
+    gram = coupling(field, landmarks.choice)
     model = _linearised(fitter, photos, landmarks, point, private=private)
     present = point.field
     if landmarks.lagged is not None:  # the field that is free, e = dP + C u, starts where u = 0: at dP
         present -= jnp.einsum("wkxe,e->wkx", landmarks.lagged, unknowns.change, precision=Precision.HIGHEST)
-    flat = present.reshape(count * k, 3)
-    increment, forces = eliminated_step(gram, flat, model, damping, photos=count)
-    raised, price = damped_field(gram, flat, point.price, forces, damping)
+    if distant is None:
+        increment, forces = direct_step(gram, present, model, damping)
+    else:
+        increment, forces = conjugate_step(gram, present, model, damping, distant)
+    raised, price = damped_field(gram, present, point.price, forces, damping)
     moved = _moved(fitter, unknowns, increment, private=private)
     if fitter.lagged is not None:
         change = increment[: len(unknowns.change)]
         moved = moved._replace(change=change)
         price += lagged_price(fitter.lagged, change)
-    forces = gather_forces(field, landmarks.choice, forces.reshape(count, k, 3))
+    forces = gather_forces(field, landmarks.choice, forces)
     multipliers = (forces + damping * unknowns.multipliers) / (1.0 + damping)
-    return _Point(moved._replace(multipliers=multipliers), raised.reshape(count, k, 3), price)
+    return _Point(moved._replace(multipliers=multipliers), raised, price)
 
 
 def _shared_count(fitter: Fitter, photos: int, private: bool) -> int:

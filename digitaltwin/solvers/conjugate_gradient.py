@@ -53,18 +53,24 @@ def conjugate_gradient(
         better = improve(right)
         return _Iterate(jax.tree.map(jnp.zeros_like, right), right, better, tree_dot(right, better))
 
-    def step(iterate: _Iterate) -> _Iterate:
+    def advance(iterate: _Iterate) -> tuple[PyTree, PyTree]:
         product = operator(iterate.direction)
         length = _ratio(iterate.gamma, tree_dot(iterate.direction, product))
-        remainder = add_scaled(iterate.remainder, -length, product)
+        point = add_scaled(iterate.point, length, iterate.direction)
+        return point, add_scaled(iterate.remainder, -length, product)
+
+    def step(iterate: _Iterate) -> _Iterate:
+        point, remainder = advance(iterate)
         better = improve(remainder)
         gamma = tree_dot(remainder, better)
         direction = add_scaled(better, _ratio(gamma, iterate.gamma), iterate.direction)
-        return _Iterate(add_scaled(iterate.point, length, iterate.direction), remainder, direction, gamma)
+        return _Iterate(point, remainder, direction, gamma)
 
     if tolerance is None:
-        last, _ = lax.scan(lambda iterate, _: (step(iterate), None), begin(right), None, length=iterations)
-        return last.point
+        if iterations == 0:
+            return jax.tree.map(jnp.zeros_like, right)
+        before, _ = lax.scan(lambda iterate, _: (step(iterate), None), begin(right), None, length=iterations - 1)
+        return advance(before)[0]  # no further direction, which would cost a product with M
 
     def solve(_: Operator, right: PyTree) -> PyTree:
         first = begin(right)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of
 from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
 from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
-from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter
+from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter, steps
 
 CASES = {case.name: case for case in cases()}
 
@@ -148,26 +148,67 @@ def test_a_refined_head_keeps_its_landmarks(head):
         np.testing.assert_allclose(before, after, atol=1e-4)
 
 
-def test_several_photos_are_solved_exactly_whatever_their_number():
-    """Photos from other directions, more points than one photo's conjugate gradients start at."""
-    rng = np.random.default_rng(0)
-    photos, points, unknowns = 4, 120, 20
-    root = rng.normal(size=(photos * points, 90))
-    turns = Rotation.from_euler("y", [[-40.0], [-10.0], [20.0], [45.0]], degrees=True).as_matrix()[:, :2]
+def _perspective_model(rng, points, unknowns):
+    """Random derivatives of a camera at three face lengths, and sizes twenty percent off for the preconditioner."""
+    directions = 0.3 * rng.normal(size=(points, 2))
+    sizes = rng.uniform(0.5, 1.0, points)
+    flat = np.broadcast_to(np.eye(2), (points, 2, 2))
+    by_point = sizes[:, None, None] * np.concatenate([flat, -directions[:, :, None]], axis=2)
+    root = rng.normal(size=(points, points))
+    gram = root @ np.diag(np.geomspace(100.0, 1e-3, points)) @ root.T / points
+    model = steps.LinearModel(
+        residual=jnp.asarray(rng.normal(size=(points, 2))),
+        by_point=jnp.asarray(by_point @ Rotation.from_euler("y", 30.0, degrees=True).as_matrix()),
+        by_unknown=jnp.asarray(rng.normal(size=(points, 2, unknowns))),
+        gradient=jnp.asarray(rng.normal(size=unknowns)),
+        hessian=jnp.eye(unknowns),
+    )
+    return model, jnp.asarray(gram), jnp.asarray(sizes * rng.uniform(0.8, 1.2, points))
+
+
+@pytest.mark.parametrize("contour", [0, 7])
+def test_conjugate_gradients_make_the_direct_step(contour):
+    """And their derivatives, by everything that a step is made of, are those of the solution."""
+    points = 40
+    n = points - contour
+
+    def symmetric(matrix):
+        return (matrix + matrix.T) / 2.0
+
+    def blocks(gram):
+        gram = symmetric(gram)
+        if not contour:
+            return elimination.Coupling(gram, None, None)
+        return elimination.Coupling(gram[:n, :n], gram[None, n:, :n], gram[None, n:, None, n:])
+
+    def direct(gram, model):
+        model = model._replace(hessian=symmetric(model.hessian))
+        return steps.direct_step(blocks(gram), field, model, jnp.zeros(()))
+
+    def conjugate(gram, model):
+        model = model._replace(hessian=symmetric(model.hessian))
+        distant = steps.make_distant(blocks(gram).fixed, sizes)
+        return steps.conjugate_step(blocks(gram), field, model, jnp.zeros(()), distant)
+
+    def slopes(step):
+        measure = lambda *given: sum(jnp.sum(jnp.sin(part)) for part in step(*given))  # noqa: E731
+        return jax.tree.leaves(jax.jit(jax.grad(measure, (0, 1)))(gram, model))
+
     with jax.enable_x64(True):
-        sights = jnp.asarray(turns.repeat(points, axis=0) + 0.05 * rng.normal(size=(photos * points, 2, 3)))
-        model = elimination.LinearModel(
-            residual=jnp.asarray(rng.normal(size=(photos * points, 2))),
-            by_point=sights,
-            by_unknown=jnp.asarray(rng.normal(size=(photos * points, 2, unknowns))),
-            gradient=jnp.asarray(rng.normal(size=unknowns)),
-            hessian=jnp.eye(unknowns),
-        )
-        coupling, field = jnp.asarray(root @ root.T), jnp.zeros((photos * points, 3))
-        still = jnp.zeros(())
-        exact = elimination.direct_step(coupling, field, model, still)
-        found = elimination.eliminated_step(coupling, field, model, still, photos=photos)
-        np.testing.assert_allclose(found.increment, exact.increment, atol=1e-10)
-        # What is kept from them: a preconditioner that knows one direction does not converge on four.
-        short = elimination.conjugate_step(coupling, field, model, still)
-        assert np.abs(short.increment - exact.increment).max() > 1e-6
+        rng = np.random.default_rng(contour)
+        model, gram, sizes = _perspective_model(rng, points, 9)
+        field, forces = jnp.asarray(rng.normal(size=(2, 1, points, 3)))
+
+        np.testing.assert_allclose(elimination.dense_coupling(blocks(gram), 1), gram)
+        np.testing.assert_allclose(elimination.raised_by(blocks(gram), forces)[0], gram @ forces[0], atol=1e-9)
+        for found, exact in zip(conjugate(gram, model), direct(gram, model)):
+            np.testing.assert_allclose(found, exact, atol=1e-8)
+        for found, exact in zip(slopes(conjugate), slopes(direct)):
+            np.testing.assert_allclose(found, exact, atol=1e-6 * np.abs(exact).max())
+
+
+def test_several_photos_are_solved_directly_whatever_their_number():
+    """The distant camera's preconditioner knows one direction of sight."""
+    assert not steps.is_direct(1, 478)
+    assert steps.is_direct(1, 104)
+    assert steps.is_direct(4, 478)
