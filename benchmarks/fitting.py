@@ -8,7 +8,8 @@ a ratio. How each peer is driven says :mod:`benchmarks.fitting_peers`.
 Sizes: the shipped skin and a refined copy of 2,925 vertices; the 104 landmarks and the mesh's 468 points. Every entry
 runs in a process of its own, whose peak memory is then its own, with one OpenBLAS thread: more make SciPy's solvers
 slower, and JAX's, whose factorisations on a CPU are SciPy's. How ours does with all of them is one line, and the floor
-is measured with one and with all. Time is the wall clock's, medians and quartiles over photos and repetitions;
+is measured with one and with all. Batches go through :func:`digitaltwin.fitting.fit_batch` on a device for each core.
+Time is the wall clock's, medians and quartiles over photos and repetitions;
 processor time is beside. The first call, which compiles, is given apart. Ours starts from the landmarks (EPnP included)
 and ends with the head's vertices.
 
@@ -53,7 +54,16 @@ from benchmarks.fitting_problem import (
     mesh_layout,
     refined_head,
 )
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit, landmark_points_of, make_fitter, mesh_points_of
+from digitaltwin.fitting import (
+    FitConfig,
+    FitResult,
+    Fitter,
+    fit,
+    fit_batch,
+    landmark_points_of,
+    make_fitter,
+    mesh_points_of,
+)
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.files import make_folder, write_json
 from experiments import command
@@ -171,24 +181,13 @@ def measure_peer(name: str, task: Task, seconds: float) -> dict[str, Any]:
     return result
 
 
-@jax.jit
-def fit_each(
-    fitter: Fitter, shapes: jax.Array, landmarks: jax.Array, scores: jax.Array, weights: jax.Array
-) -> FitResult:
-    """A batch."""
-    return jax.vmap(lambda *one: fit(fitter, one[0], one[1], IMAGE_SIZE, scores=one[2], weights=one[3]))(
-        shapes, landmarks, scores, weights
-    )
-
-
-def measure_ours(workload: Workload, task: Task, batches: tuple[int, ...], seconds: float) -> dict[str, Any]:
-    """This library; meant for a process of its own."""
+def measure_ours(workload: Workload, task: Task, seconds: float) -> dict[str, Any]:
+    """One head by this library; meant for a process of its own."""
     head = workload.head()
     begun = time.perf_counter()
     fitter = jax.block_until_ready(workload.fitter(head))
     prepared = time.perf_counter()
-    inputs = [(arguments(photo), options(photo)) for photo in task.photos]
-    calls = [partial(fit, fitter, *given, **named) for given, named in inputs]
+    calls = [partial(fit, fitter, *arguments(photo), **options(photo)) for photo in task.photos]
     begun_first = time.perf_counter()
     jax.block_until_ready(calls[0]())
     result: dict[str, Any] = {"prepare_s": prepared - begun, "first_call_s": time.perf_counter() - begun_first}
@@ -196,13 +195,30 @@ def measure_ours(workload: Workload, task: Task, batches: tuple[int, ...], secon
         gaps = [gap(task, index, state_of(call())) for index, call in enumerate(calls)]
         result |= {"gap": max(gaps), "reached": max(gaps) < REACHED}
     result["batches"] = {"1": {**timings(calls, seconds), "peak_mb": machine.peak_memory_mb()}}
-    for batch in batches:
-        if batch > 1:
-            stacked = stack(task.photos, batch)
-            jax.block_until_ready(fit_each(fitter, *stacked))
-            times = timings([partial(fit_each, fitter, *stacked)], seconds)
-            result["batches"][str(batch)] = {**times, "peak_mb": machine.peak_memory_mb()}
     return result
+
+
+def measure_batches(
+    workload: Workload, photos: list[Photo], batches: tuple[int, ...], seconds: float
+) -> dict[str, Any]:
+    """Batches by this library, on a device for each core; meant for a process of its own, before JAX has started."""
+    if jax.config.jax_platforms in (None, "", "cpu"):  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    fitter = workload.fitter(workload.head())
+    found = {}
+    for batch in batches:
+        call = fit_batch_of(fitter, photos, batch)
+        begun = time.perf_counter()
+        jax.block_until_ready(call())
+        first = time.perf_counter() - begun
+        found[str(batch)] = {**timings([call], seconds), "first_call_s": first, "peak_mb": machine.peak_memory_mb()}
+    return found
+
+
+def fit_batch_of(fitter: Fitter, photos: list[Photo], batch: int) -> Callable[[], FitResult]:
+    """A fit of the photos again and again, up to a batch."""
+    shapes, landmarks, scores, weights = stack(photos, batch)
+    return partial(fit_batch, fitter, shapes, landmarks, IMAGE_SIZE, scores=scores, weights=weights)
 
 
 def stack(photos: list[Photo], batch: int) -> list[jax.Array]:
@@ -288,11 +304,13 @@ def measure(
     result: dict[str, Any] = {
         "vertices": len(task.model.mean), "landmarks": landmarks, "unknowns": 3 * len(task.model.mean) + columns - 1,
         "floor_ms": min(apart(measure_floor, landmarks, columns, blas_threads=threads) for threads in (1, None)),
-        "ours": apart(measure_ours, workload, task, batches, seconds), "peers": {}, "missing": {},
+        "ours": apart(measure_ours, workload, task, seconds), "peers": {}, "missing": {},
     }  # fmt: skip
     sliding = workload._replace(sliding=True)
-    result["ours, sliding"] = apart(measure_ours, sliding, task, batches, seconds)
-    result["ours, sliding, all BLAS threads"] = apart(measure_ours, sliding, task, (1,), seconds, blas_threads=None)
+    result["ours, sliding"] = apart(measure_ours, sliding, task, seconds)
+    for name, each in (("ours", workload), ("ours, sliding", sliding)):
+        result[name]["batches"] |= apart(measure_batches, each, task.photos, batches[1:], seconds)
+    result["ours, sliding, all BLAS threads"] = apart(measure_ours, sliding, task, seconds, blas_threads=None)
     for name in names:
         try:
             result["peers"][name] = apart(measure_peer, name, task, seconds)
@@ -395,17 +413,17 @@ def measure_accelerator(seconds: float) -> list[dict[str, Any]]:
     photos = [make_photo(head, layout, seed, known_shape=True) for seed in range(64)]
     found = []
     for batch in ACCELERATOR_BATCHES:
-        stacked = jax.device_put(stack(photos, batch))
+        call = fit_batch_of(fitter, photos, batch)
         begun = time.perf_counter()
         try:
-            jax.block_until_ready(fit_each(fitter, *stacked))
+            jax.block_until_ready(call())
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             print(f"batch {batch}: out of memory")
             break
         first = time.perf_counter() - begun
-        times = timings([partial(fit_each, fitter, *stacked)], seconds)
+        times = timings([call], seconds)
         found.append({"batch": batch, "first_call_s": first, **times, "heads_per_s": 1e3 * batch / times["ms"]})
         print(f"batch {batch:6}: {times['ms']:10.2f} ms, {found[-1]['heads_per_s']:10.0f} heads/s", flush=True)
     return found

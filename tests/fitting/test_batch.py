@@ -20,7 +20,7 @@ from digitaltwin.types import InputError
 
 ROOT = Path(__file__).parents[2]
 COUNT, SIZE = 19, (480, 640)
-STEPS = 3  # later ones change the energy by its own rounding, which then decides whether they are taken
+STEPS = 5
 
 # What the other processes run. They get the arrays of `heads` and leave those of a FitResult.
 COMMON = """
