@@ -1,9 +1,10 @@
-"""Draws the pictures in ``docs/images`` from what ships: the portrait's avatar, the landmarks, expressions, people.
+"""Draws the pictures in ``docs/images`` from what ships: the avatar, landmarks, contour, expressions, people.
 
 python -m experiments.pictures --out=docs/images
 """
 
 from pathlib import Path
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,9 @@ from absl import flags
 from PIL import Image, ImageDraw
 
 from digitaltwin import create_avatar
+from digitaltwin.fitting import FitConfig, make_fitter
+from digitaltwin.fitting.contour import candidates_on, silhouettes
+from digitaltwin.fitting.fitter import SlidingContour
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from digitaltwin.io.assets import asset_path
@@ -62,6 +66,29 @@ def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
     return np.concatenate(halves, axis=1)
 
 
+def draw_contour(head: HeadModel, skin: np.ndarray) -> np.ndarray:
+    """Where the contour slides on the mean head: candidates, silhouettes joined, anchors; by reach and turn."""
+    rows = []
+    for reach_mm in (FitConfig.contour_reach_mm, FitConfig.paper().contour_reach_mm):
+        fitter = make_fitter(head, FitConfig(contour_reach_mm=reach_mm))
+        contour = cast(SlidingContour, fitter.contour)
+        candidates = candidates_on(head.mean, contour.corners, contour.barycentric, closed=fitter.closed_contour)
+        for yaw_deg in (0.0, 20.0, 40.0, -60.0):
+            studio = Studio(head, skin, yaw=np.deg2rad(yaw_deg), width_mm=230.0, size=420)
+            shot = studio.shoot(head.mean, jnp.zeros(len(head.expressions)))
+            image = Image.fromarray((255 * (0.6 * shot + 0.4)).astype(np.uint8))
+            draw = ImageDraw.Draw(image)
+            places = studio.pixels(candidates.points.reshape(-1, 3))
+            for x, y in places:
+                draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(90, 90, 90))
+            outline = places[np.asarray(silhouettes(studio.pose(), candidates))]
+            draw.line([tuple(point) for point in outline], fill=(220, 30, 30), width=2)
+            for x, y in studio.pixels(landmark_points(head, head.mean))[CONTOUR]:
+                draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(0, 70, 220))
+            rows.append(np.asarray(image, np.float32) / 255)
+    return grid(rows, 4)
+
+
 def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
     """Some expressions of the mean head."""
     studio, shots = Studio(head, skin, yaw=0.35, width_mm=215.0, size=320), []
@@ -96,6 +123,7 @@ def main() -> None:
     write_image(folder / "landmarks.png", draw_landmarks(head, skin))
     if _QUICK.value:
         return
+    write_image(folder / "contour.png", draw_contour(head, skin))
     write_image(folder / "avatar.png", create_avatar(asset_path("portrait.png")).preview(480))
     write_image(folder / "expressions.png", draw_expressions(head, skin))
     write_image(folder / "people.png", draw_people(head))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from digitaltwin.geometry.camera import Camera, camera_points
 from digitaltwin.geometry.rotations import matrix_from_rotation_vector
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.render import head_surfaces, portrait_lighting, project, render_mesh
@@ -34,10 +35,20 @@ class Studio:
             "eye_texture": eye_texture(jax.random.key(0)) if eyes is None else eyes,
         }
 
+    def pose(self) -> Camera:
+        """The camera; it looks at the face's middle."""
+        flip = np.array([1.0, -1.0, -1.0])
+        translation = flip * (self.rotation @ [0.0, 30.0, 0.0]) + [0.0, 0.0, DISTANCE_MM]
+        return Camera(
+            jnp.asarray(self.rotation, jnp.float32),
+            jnp.asarray(translation, jnp.float32),
+            jnp.float32(self.focal_px),
+            jnp.full(2, self.size / 2),
+        )
+
     def camera(self, points: jax.Array) -> jax.Array:
-        """Camera frame of head-frame points; the face's middle is looked at."""
-        turned = (np.asarray(points) + [0, 30, 0]) @ self.rotation.T
-        return jnp.asarray(turned * [1, -1, -1] + [0, 0, DISTANCE_MM], jnp.float32)
+        """Camera frame of head-frame points."""
+        return camera_points(self.pose(), jnp.asarray(points, jnp.float32))
 
     def pixels(self, points: jax.Array) -> np.ndarray:
         """Image positions [k 2]."""
