@@ -416,8 +416,8 @@ class Referee:
 def frozen_contour(referee: Referee, lines: Lines, state: State) -> tuple[sp.csr_array, float]:
     """The landmarks' rows with the contour where it slid to.
 
-    On each line that is the candidate seen most nearly edge-on; of the polyline through these, the point nearest to
-    the landmark in the image.
+    On each line that is the candidate seen most nearly edge-on, or an end where the line is seen from one side only;
+    of the polyline through these, the point nearest to the landmark in the image.
 
     Args:
         referee: Of any rows.
@@ -436,9 +436,9 @@ def frozen_contour(referee: Referee, lines: Lines, state: State) -> tuple[sp.csr
     length = np.linalg.norm(normals, axis=2)
     sight = points + state.rotation.T @ (FLIP * state.translation)
     cosine = np.sum(normals * sight, axis=2) / np.maximum(length, 1e-30) / np.linalg.norm(sight, axis=2)
-    facing = np.where(length > 0.0, cosine**2, 2.0)
-    chosen = lines.rows[np.arange(lines.count) * points.shape[1] + np.argmin(facing, axis=1)]
-    decided = np.diff(np.sort(facing, axis=1)[:, :2], axis=1).min()
+    cosine *= np.sign(np.sum(normals * (points - points.mean(axis=(0, 1)))))  # of the outward normal
+    choice, decided = zip(*(_silhouette(*line) for line in zip(cosine, length > 0.0)))
+    chosen = lines.rows[np.arange(lines.count) * points.shape[1] + np.array(choice)]
 
     outline = referee.project(chosen @ referee.vertices(state), state)
     following = (np.arange(lines.count) + 1) % lines.count
@@ -456,7 +456,32 @@ def frozen_contour(referee: Referee, lines: Lines, state: State) -> tuple[sp.csr
     held = np.ones(len(referee.weights))
     held[lines.landmarks] = 0.0
     place = sp.csr_array((np.ones(len(index)), (lines.landmarks, np.arange(len(index)))), (len(held), len(index)))
-    return sp.csr_array(sp.diags_array(held) @ anchors + place @ slid), float(decided)
+    return sp.csr_array(sp.diags_array(held) @ anchors + place @ slid), float(min(decided))
+
+
+def _silhouette(cosine: np.ndarray, real: np.ndarray) -> tuple[int, float]:
+    """The candidate of one line, and by how much it was decided.
+
+    Args:
+        cosine: Between outward normals and the directions they are seen in.
+        real: False where the line has ended.
+
+    Returns:
+        Its index, and the least change of a squared cosine that would make it another.
+    """
+    places = np.flatnonzero(real)
+    cosine = cosine[places]
+    squared = cosine**2
+    weakest, second = np.argsort(squared)[:2]
+    others = np.delete(cosine, weakest)
+    if not (np.all(others < 0.0) or np.all(others > 0.0)):
+        return int(places[weakest]), float(squared[second] - squared[weakest])
+    # One side throughout, but for the weakest perhaps: its sign decides between itself and the end.
+    end = 0 if others[0] < 0.0 else len(places) - 1
+    by_sign = np.inf if end == weakest else float(squared[weakest])
+    if cosine[weakest] * others[0] < 0.0:
+        return int(places[weakest]), min(float(squared[second] - squared[weakest]), by_sign)
+    return int(places[end]), by_sign
 
 
 def factorised(matrix: sp.csc_array | sp.csc_matrix) -> spl.SuperLU:

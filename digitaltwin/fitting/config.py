@@ -62,10 +62,11 @@ class FitConfig:
     otherwise."""
     sliding_contour: bool = True
     """Whether the contour landmarks slide over the skin as the head turns; at fixed anchors otherwise."""
-    contour_reach_mm: float = 24.0
+    contour_reach_mm: float = 12.0
     """How far into the face a contour landmark may slide. The face mesh's network follows the visible outline up to
-    some 20 degrees of turn and the anatomy beyond: at 24 it is fitted better than at fixed anchors, and so are, beyond
-    30 degrees, landmarks that follow the outline throughout. For the latter alone 50 is better still."""
+    some 20 degrees of turn and the anatomy beyond: it is fitted best at 12, and better than at fixed anchors at any
+    turn. Landmarks that follow the outline throughout are fitted better still at 24 to 50 once a head is turned more
+    than 20 degrees."""
     contour_weight: float = 0.125
     """Weight of the contour landmarks, which are the least sure of their place; 1 for all others."""
 

@@ -9,8 +9,9 @@ For every pose each line has one *silhouette* point, where the surface is seen m
 and the silhouette points of neighbouring lines, joined, are the outline in the image. A contour landmark belongs to
 the point of that polyline nearest to it. The choice is held fixed within a Gauss-Newton step.
 
-On the far side of a turned head the silhouette moves into the face. On the near side nothing is edge-on, and the
-candidate nearest to it is the line's hind end: the border of the face in front of the ear.
+A line that is seen from one side throughout crosses no silhouette, and what of it is nearest to edge-on is a matter of
+chance. On the near side of a turned head, where it is seen from without, its hind end counts: the border of the face in
+front of the ear. On the far side, where the silhouette has moved beyond its reach into the face, its other end does.
 
 Letters: l lines, j candidates on each, c sliding landmarks, g = l or l - 1 segments of the polyline.
 """
@@ -60,7 +61,7 @@ class Candidates(NamedTuple):
     points: Float[Array, "l j 3"]
     """Positions in the head frame [mm]."""
     normals: Float[Array, "l j 3"]
-    """Unit normals there, of one orientation throughout; zero where a line has ended."""
+    """Unit normals there, outward; zero where a line has ended."""
 
 
 def make_contour_lines(
@@ -141,7 +142,9 @@ def candidate_normals(points: Float[Array, "l j 3"], *, closed: bool) -> Float[A
 
 
 def silhouettes(camera: Camera, candidates: Candidates) -> Int[Array, " l"]:
-    """The candidate of each line that is seen most nearly edge-on, ``argmin_j |n_j . v_j|``.
+    """The candidate of each line that is seen most nearly edge-on, ``argmin_j |n_j . v_j|``, or the line's end.
+
+    Of a line seen from without at all candidates it is the hind end, of one seen from within the end in the face.
 
     Args:
         camera: Pose of the head.
@@ -154,8 +157,14 @@ def silhouettes(camera: Camera, candidates: Candidates) -> Int[Array, " l"]:
     centre = -jnp.sum(camera_from_head(camera) * camera.translation[:, None], axis=0)  # of the camera, head frame
     sight = points - centre[None, None]
     squared = jnp.sum(sight**2, axis=2)
-    facing = jnp.sum(normals * sight, axis=2) ** 2 / jnp.where(squared > 0.0, squared, 1.0)
-    edge_on = jnp.argmin(jnp.where(jnp.any(normals != 0.0, axis=2), facing, 2.0), axis=1)
+    away = jnp.sum(normals * sight, axis=2)  # positive where the surface is seen from within: the head hides it
+    ended = jnp.all(normals == 0.0, axis=2)
+    without = jnp.all((away < 0.0) | ended, axis=1, keepdims=True)
+    within = jnp.all((away > 0.0) | ended, axis=1, keepdims=True)
+    inward = jnp.arange(points.shape[1], dtype=points.dtype)[None]
+    facing = away**2 / jnp.where(squared > 0.0, squared, 1.0)
+    rank = jnp.where(without, inward, jnp.where(within, -inward, facing))
+    edge_on = jnp.argmin(jnp.where(ended, jnp.inf, rank), axis=1)
     return jnp.arange(points.shape[0]) * points.shape[1] + edge_on
 
 
@@ -209,7 +218,9 @@ def candidates_on(
     """
     flat = interpolate(shape, corners.reshape(-1, 3), barycentric.reshape(-1, 3))
     points = flat.reshape(corners.shape)
-    return Candidates(points, candidate_normals(points, closed=closed))
+    normals = candidate_normals(points, closed=closed)
+    from_middle = points - jnp.mean(points, axis=(0, 1), keepdims=True)
+    return Candidates(points, jnp.where(jnp.sum(normals * from_middle) < 0.0, -normals, normals))
 
 
 def _resampled(

@@ -77,6 +77,22 @@ def test_a_short_line_repeats_its_end_and_is_never_chosen_there(ball):
     assert index[-1] <= 3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_line_that_crosses_no_silhouette_ends_where_it_comes_nearest_to_one(ball, turned):
+    """Whatever its normals say: seen from the front throughout it is its hind end, hidden throughout its other end."""
+    vertices, lines = ball
+    corners, weights = jnp.asarray(lines.corners), jnp.asarray(lines.barycentric, jnp.float32)
+    candidates = candidates_on(jnp.asarray(vertices, jnp.float32), corners, weights, closed=False)
+    outward = np.sum(np.asarray(candidates.normals) * np.asarray(candidates.points), axis=2)
+    assert (outward > 0.0).all()
+    count = corners.shape[1]
+    front = candidates._replace(normals=jnp.where(candidates.points[..., 2:] > 8.0, candidates.normals, 0.0))
+    index = np.asarray(silhouettes(camera_at(180.0 if turned else 0.0), front)) % count
+    kept = np.asarray(front.points)[..., 2] > 8.0
+    expected = count - 1 if turned else kept.argmax(axis=1)
+    assert np.array_equal(index, np.broadcast_to(expected, index.shape))
+
+
 def test_a_head_without_skin_there_is_refused():
     vertices, faces = sphere()
     front = vertices[faces].mean(axis=1)[:, 2] > 0.0
