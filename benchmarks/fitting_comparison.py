@@ -72,9 +72,16 @@ class Difference(NamedTuple):
     rejected: int
     """Steps that the referee did not take."""
 
+    def beyond(self, dtype: str) -> list[str]:
+        """What differs by more than it may in a type: a vertex's tolerance, and what moves an image as little."""
+        tolerance = TOLERANCE_MM[dtype]
+        limits = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
+        values = self._asdict()
+        return [f"{name} {values[name]:.3g}" for name, share in limits.items() if not values[name] < share * tolerance]
+
 
 def cases() -> list[Case]:
-    """All that the library offers."""
+    """All forms of the energy that the library offers, and both ways to a step."""
     sliding = FitConfig()
     fitted = replace(sliding, sliding_contour=False)
     held = replace(fitted, fit_identity=False)
@@ -88,6 +95,7 @@ def cases() -> list[Case]:
         Case("contour sliding", sliding),
         Case("468 points", held, mesh=True),
         Case("468 points, contour sliding", replace(held, sliding_contour=True), mesh=True),
+        Case("468 points, identity fitted", fitted, mesh=True),
         Case("lagged", replace(held, lagged_laplacian=True), lagged=True),
         Case("lagged, identity fitted", replace(fitted, lagged_laplacian=True), lagged=True),
         Case("paper", paper, paper=True, lagged=True),

@@ -20,8 +20,7 @@ from absl import logging
 from jaxtyping import Array, Float
 
 from digitaltwin.export import head_primitives, preview, write_glb
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.fitting.fit import OK
+from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
 from digitaltwin.geometry.camera import camera_points
 from digitaltwin.head import HeadModel, express, load_head, parts_vertices
 from digitaltwin.io.files import FilePath, make_folder, write_json

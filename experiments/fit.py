@@ -14,7 +14,7 @@ The input is an ``.npz`` (uncompressed ones are read where they lie) with
 
 and the output one with, for each head, expression [e], identity [i] mm, rotation [3 3], translation [3] mm,
 focal_scale, energy (after the last step), status, and the solver's unknowns (unknowns_coefficients, ...), of which a
-fit without a step makes everything else again:
+fit without a step makes everything else again (but for the energy, where the contour slides once more):
 
     start = Unknowns(**{name: fits[f"unknowns_{name}"] for name in Unknowns._fields})
     fit_batch(make_fitter(head, FitConfig(iterations=0)), head.mean, landmarks, image_size, ..., init=start)

@@ -23,8 +23,7 @@ from absl import flags
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.fitting.fit import OK
+from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
 from digitaltwin.geometry.alignment import align, transform
 from digitaltwin.geometry.camera import camera_points, project
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape

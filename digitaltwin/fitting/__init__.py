@@ -8,8 +8,14 @@ from digitaltwin.fitting.fit import FitResult, GroupFit, fit, fit_groups, fit_vi
 from digitaltwin.fitting.fitter import Fitter, make_fitter
 from digitaltwin.fitting.points import FacePoints, landmark_points_of, mesh_points_of
 from digitaltwin.fitting.residuals import outer_eye_distance_px, relative_rms, reprojection_errors_px
+from digitaltwin.fitting.status import BEHIND_CAMERA, DEGENERATE, DIVERGED, NON_FINITE_INPUT, OK
 
 __all__ = [
+    "BEHIND_CAMERA",
+    "DEGENERATE",
+    "DIVERGED",
+    "NON_FINITE_INPUT",
+    "OK",
     "FacePoints",
     "FitConfig",
     "FitResult",

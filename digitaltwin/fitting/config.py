@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from digitaltwin.types import InputError
+
 
 @dataclass(frozen=True)
 class GraphPrior:
@@ -13,10 +15,18 @@ class GraphPrior:
     """Unit of the displacements, which the paper does not name. In millimetres its numbers move no vertex by more than
     0.04 mm; in decimetres the field is alive."""
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "omega_c", "lambda_delta", "unit_mm")
+
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Weights and counts; hashable, so a static argument under jit."""
+    """Weights and counts; hashable, so a static argument under jit.
+
+    Raises:
+        InputError: A value is out of its range: deviations and the correction's numbers are positive, all others not
+            negative.
+    """
 
     iterations: int = 5
     """Gauss-Newton steps n."""
@@ -70,6 +80,13 @@ class FitConfig:
     contour_weight: float = 0.125
     """Weight of the contour landmarks, which are the least sure of their place; 1 for all others."""
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "correction_weight", "correction_length_mm", "expression_deviation", "gaze_deviation")
+        others = ("iterations", "omega_r", "omega_i", "lambda_q", "lambda_f", "lambda_f_known")
+        for name in (*others, "contour_reach_mm", "contour_weight"):
+            if not getattr(self, name) >= 0.0:
+                raise InputError(f"FitConfig: {name} is {getattr(self, name)}; it must not be negative.")
+
     @classmethod
     def paper(cls) -> "FitConfig":
         """The paper's own energy: Eq. 1 to 3 as printed, units apart, with a neutral shape that is given."""
@@ -83,3 +100,9 @@ class FitConfig:
             contour_reach_mm=50.0,
             contour_weight=1.0,
         )
+
+
+def _require_positive(config: FitConfig | GraphPrior, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0.0:
+            raise InputError(f"{type(config).__name__}: {name} is {getattr(config, name)}; it must be positive.")

@@ -25,10 +25,8 @@ from jax import lax
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
+from digitaltwin.fitting.status import BEHIND_CAMERA, DEGENERATE, NON_FINITE_INPUT, OK
 from digitaltwin.geometry.rotations import matrix_from_quaternion
-
-OK, NON_FINITE_INPUT, DEGENERATE_POINTS, BEHIND_CAMERA = range(4)
-"""Values of ``Pose.status``; where a fit has the same trouble it has the same number."""
 
 _FLATTEST = 1e-3  # an extent below this share of the largest is none: the points are a plane, or a line
 _SMALLEST_IMAGE = 1e-6  # images closer together than this, in focal lengths, are one point to float32
@@ -110,7 +108,7 @@ def epnp(
 
         * ``OK`` (0);
         * ``NON_FINITE_INPUT`` (1): a weight, or a point of positive weight, is NaN or infinite, or a weight negative;
-        * ``DEGENERATE_POINTS`` (2): fewer than four points of positive weight, or they are on a line (second extent
+        * ``DEGENERATE`` (2): fewer than four points of positive weight, or they are on a line (second extent
           below 1e-3 of the first), or all are seen as one (within 1e-6 focal lengths);
         * ``BEHIND_CAMERA`` (3): no pose found has all points in front of the camera.
 
@@ -145,7 +143,7 @@ def epnp(
     image_variance = jnp.sum(share[None] * (seen[3:] - centre[3:, None]) ** 2)
     solvable = (jnp.sum(used) >= 4) & _is_no_line(known) & (image_variance > _SMALLEST_IMAGE**2)
     status = jnp.where(jnp.isfinite(error), OK, BEHIND_CAMERA)
-    status = jnp.where(finite, jnp.where(solvable, status, DEGENERATE_POINTS), NON_FINITE_INPUT)
+    status = jnp.where(finite, jnp.where(solvable, status, DEGENERATE), NON_FINITE_INPUT)
     found = status == OK
     return Pose(
         rotation=jnp.where(found, rotation, jnp.eye(3, dtype=share.dtype)),

@@ -29,29 +29,28 @@ over all 104 landmarks. The contour's belong to it: of a neutral face they measu
 follows the face's own size more closely than without.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from jaxtyping import Array, ArrayLike, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, PyTree
 
 from digitaltwin.fitting.contour import nearest_on_outline, silhouettes
 from digitaltwin.fitting.elimination import field_at_vertices
 from digitaltwin.fitting.energy import PHOTO_AXES, Neutral, Photos, Unknowns, camera_of, minimise, neutral_points
 from digitaltwin.fitting.epnp import epnp
 from digitaltwin.fitting.fitter import Fitter, identity_of, points_on
+from digitaltwin.fitting.status import BEHIND_CAMERA, DEGENERATE, DIVERGED, NON_FINITE_INPUT, OK
 from digitaltwin.geometry.camera import Camera, camera_points, project
 from digitaltwin.geometry.rotations import quaternion_from_matrix
 from digitaltwin.types import InputError
 
-OK, NON_FINITE_INPUT, DEGENERATE_LANDMARKS, BEHIND_CAMERA, DIVERGED = range(5)
-"""Values of ``FitResult.status``."""
-
 _FRONTAL_COSINE = 0.3  # a pose turned further than this gives no scale that could be trusted
 _FLATTEST = 1e-3  # landmarks whose spread across their main direction is smaller than this share of it are a line
 _FOCAL_SCALE_RANGE = 20.0
+_REST_DISTANCE_MM = 1000.0  # of the head in the result of a fit that diverged
 
 ImageSize = Num[Array, " 2"] | Num[np.ndarray, " 2"] | tuple[int | Num[Array, ""], int | Num[Array, ""]]
 Scalar = float | int | Num[Array, ""]
@@ -92,9 +91,11 @@ class FitResult(NamedTuple):
     """E before the first and after each step. At fixed anchors it never rises but for rounding; where the contour's
     landmarks have slid before a step, it may start from more than the last one reached."""
     status: Int[Array, "*w"]
-    """0 ok; 1 an input is not finite; 2 fewer than four landmarks, or all on a line; 3 part of the head is behind the
-    camera; 4 diverged. All arrays are finite in every case; for 1 and 2 they hold the given shape with the
-    scores' expression (the mean head and 0 in place of what is not finite), and no pose worth the name."""
+    """0 ok; 1 an input is not finite; 2 fewer than four landmarks of positive weight, or all on a line; 3 part of the
+    head is behind the camera; 4 diverged (:mod:`digitaltwin.fitting.status`). All arrays are finite in every case; for
+    1 and 2 they hold the given shape with the scores' expression (the mean head and 0 in place of what is not finite),
+    for 4 perhaps the given shape alone, and no pose worth the name. An energy that is not finite is the largest number
+    of its type. That no step lowered the energy is no failure: all energies are then the same."""
     unknowns: Unknowns
 
 
@@ -184,19 +185,21 @@ def fit_views(
     fitter: Fitter,
     shape: Float[Array, "v 3"],
     landmarks: Float[Array, "w k 2"],
-    image_sizes: Num[Array, "w 2"] | Num[np.ndarray, "w 2"],
+    image_sizes: Num[Array, "w 2"] | Num[np.ndarray, "w 2"] | ImageSize,
     *,
-    scores: Float[Array, "w e"] | None = None,
-    focal_px: Num[Array, " w"] | None = None,
-    principal_point_px: Float[Array, "w 2"] | None = None,
-    weights: Float[Array, "w k"] | None = None,
+    scores: Float[Array, "w e"] | Float[Array, " e"] | None = None,
+    focal_px: Num[Array, " w"] | Scalar | None = None,
+    principal_point_px: Float[Array, "w 2"] | Float[Array, " 2"] | None = None,
+    weights: Float[Array, "w k"] | Float[Array, " k"] | None = None,
     init: Unknowns | None = None,
     share_expression: bool = False,
 ) -> FitResult:
     """Fit one head to several photos of a person: one identity and one correction, a pose and focal scale for each.
 
-    All unknowns are solved for together: the field is eliminated from the landmarks of all photos at once. The
-    arguments are those of :func:`fit`, each with a leading axis w.
+    All unknowns are solved for together: the field is eliminated from the landmarks of all photos at once, by a factor
+    of a 2 w k x 2 w k matrix. That suits a handful of photos: the cost grows with ``(w k)^3``.
+
+    The arguments are those of :func:`fit`, with a leading axis w, or without where it is the same for all photos.
 
     Args:
         fitter: From :func:`~digitaltwin.fitting.fitter.make_fitter`.
@@ -216,20 +219,44 @@ def fit_views(
 
     Raises:
         InputError: A number is not the fitter's; or the prior as printed, of one expression, meets several.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from digitaltwin.fitting import FitConfig, make_fitter, predict_landmarks
+        >>> from digitaltwin.geometry.camera import Camera
+        >>> from digitaltwin.geometry.rotations import matrix_from_rotation_vector
+        >>> from digitaltwin.head import load_head
+        >>> head, still = load_head(), jnp.zeros(52)
+        >>> fitter = make_fitter(head, FitConfig())
+        >>> photos = []
+        >>> for yaw in (-0.4, 0.4):
+        ...     turn = matrix_from_rotation_vector(jnp.array([0.0, yaw, 0.0]))
+        ...     camera = Camera(turn, jnp.array([0.0, 0.0, 500.0]), jnp.array(640.0), jnp.array([320.0, 240.0]))
+        ...     photos.append(predict_landmarks(fitter, camera, head.mean, still))
+        >>> result = fit_views(fitter, head.mean, jnp.stack(photos), (480, 640))
+        >>> result.status.tolist(), result.neutral.shape, result.expression.shape
+        ([0, 0], (2699, 3), (2, 52))
     """
     if fitter.lagged is not None and not share_expression:
         raise InputError(
             "fitter: lagged_laplacian knows one expression only; use share_expression=True, or another prior."
         )
+
+    def of_each(value: ArrayLike | None, axes: int) -> Array | None:
+        if value is None or jnp.ndim(value) != axes:
+            return None if value is None else jnp.asarray(value)
+        return jnp.broadcast_to(jnp.asarray(value)[None], (len(landmarks), *jnp.shape(value)))
+
+    sizes = jnp.stack([jnp.asarray(side) for side in image_sizes]) if isinstance(image_sizes, tuple) else image_sizes
     return _fit_jitted(
         fitter,
         shape,
         landmarks,
-        jnp.asarray(image_sizes),
-        scores,
-        focal_px,
-        principal_point_px,
-        weights,
+        cast(Array, of_each(sizes, 1)),
+        of_each(scores, 1),
+        of_each(focal_px, 0),
+        of_each(principal_point_px, 1),
+        of_each(weights, 1),
         init,
         share_expression=share_expression,
     )
@@ -337,15 +364,18 @@ def _fit(
     share_expression: bool,
 ) -> FitResult:
     """Both public fits."""
-    _check_shapes(fitter, shape, landmarks, scores, weights)
-    finite = jnp.all(jnp.isfinite(shape))
-    safe = jnp.where(finite, shape, fitter.mean).astype(fitter.mean.dtype)
+    _check_shapes(fitter, shape, landmarks, image_sizes, scores, focal_px, principal_point_px, weights, init)
+    shape_finite = jnp.all(jnp.isfinite(shape))
+    safe = jnp.where(shape_finite, shape, fitter.mean).astype(fitter.mean.dtype)
     neutral = neutral_points(fitter, safe)
+    finite = jnp.broadcast_to(shape_finite, len(landmarks))
+    if init is not None:
+        finite &= jax.vmap(_all_finite, (PHOTO_AXES,))(init)
 
     def observe(*photo: Any) -> tuple[Photos, Unknowns, Int[Array, ""]]:
-        return _observe(fitter, neutral, finite, *photo)
+        return _observe(fitter, neutral, *photo)
 
-    given = (landmarks, image_sizes, scores, focal_px, principal_point_px, weights)
+    given = (finite, landmarks, image_sizes, scores, focal_px, principal_point_px, weights)
     photos, start, status = jax.vmap(observe, tuple(None if part is None else 0 for part in given))(*given)
     start = start._replace(multipliers=start.multipliers[0], change=start.change[0])
     count, e = len(landmarks), len(fitter.expressions)
@@ -355,7 +385,7 @@ def _fit(
         mean = jnp.broadcast_to(mean[None], photos.coefficient_mean.shape)
         photos, start = photos._replace(coefficient_mean=mean), start._replace(coefficients=mean)
     if init is not None:
-        start = _given_start(start, init, status)
+        start = _given_start(start, init, status, 0 if share_expression else e)
     unknowns, energies = minimise(
         fitter, neutral, photos, start, private=not share_expression and count > 1 and e > 0, at_rest=init is None
     )
@@ -365,8 +395,16 @@ def _fit(
 _fit_jitted = jax.jit(_fit, static_argnames="share_expression")
 
 
-def _given_start(own: Unknowns, init: Unknowns, status: Int[Array, " w"]) -> Unknowns:
-    """The caller's start for photos that are usable; where none is, no correction either."""
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all leaves are."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _given_start(own: Unknowns, init: Unknowns, status: Int[Array, " w"], own_count: int) -> Unknowns:
+    """The caller's start for photos that are usable; where none is, no correction either.
+
+    Only the first ``own_count`` coefficients are a photo's own. What all share, the first usable photo's start says.
+    """
     init = jax.tree.map(lambda given, mine: jnp.asarray(given, mine.dtype), init, own)
     usable = status == OK
 
@@ -374,8 +412,10 @@ def _given_start(own: Unknowns, init: Unknowns, status: Int[Array, " w"]) -> Unk
         return jnp.where(usable.reshape(-1, *(1,) * (mine.ndim - 1)), given, mine)
 
     anywhere = jnp.any(usable)
+    coefficients = chosen(init.coefficients, own.coefficients)
+    common = coefficients[jnp.argmax(usable)][None, own_count:]
     return Unknowns(
-        chosen(init.coefficients, own.coefficients),
+        coefficients.at[:, own_count:].set(jnp.broadcast_to(common, coefficients[:, own_count:].shape)),
         chosen(init.quaternion, own.quaternion),
         chosen(init.translation, own.translation),
         chosen(init.log_focal_scale, own.log_focal_scale),
@@ -388,25 +428,40 @@ def _check_shapes(
     fitter: Fitter,
     shape: Float[Array, "v 3"],
     landmarks: Float[Array, "w k 2"],
+    image_sizes: Num[Array, "w 2"],
     scores: Float[Array, "w e"] | None,
+    focal_px: Num[Array, " w"] | None,
+    principal_point_px: Float[Array, "w 2"] | None,
     weights: Float[Array, "w k"] | None,
+    init: Unknowns | None,
 ) -> None:
-    k = fitter.landmark_count
+    """Name the argument that does not fit; of what photos have, with the axis w."""
+    w, k, e, u = len(landmarks), fitter.landmark_count, len(fitter.expressions), len(fitter.precision)
     expected = {
         "shape": (shape, fitter.mean.shape),
-        "landmarks": (landmarks[0], (k, 2)),
-        "scores": (None if scores is None else scores[0], (len(fitter.expressions),)),
-        "weights": (None if weights is None else weights[0], (k,)),
+        "landmarks": (landmarks, (w, k, 2)),
+        "image_size": (image_sizes, (w, 2)),
+        "scores": (scores, (w, e)),
+        "focal_px": (focal_px, (w,)),
+        "principal_point_px": (principal_point_px, (w, 2)),
+        "weights": (weights, (w, k)),
     }
+    if init is not None:
+        changed = 0 if fitter.lagged is None else e
+        shapes = ((w, u), (w, 4), (w, 3), (w,), (fitter.correction.response.shape[1], 3), (changed,))
+        expected |= {f"init.{name}": (part, of) for name, part, of in zip(Unknowns._fields, init, shapes)}
     for name, (value, wanted) in expected.items():
-        if value is not None and value.shape != wanted:
-            raise InputError(f"{name} has shape {value.shape}; the fit needs {wanted}.")
+        if value is not None and jnp.shape(value) != wanted:
+            found = jnp.shape(value)
+            if name != "shape" and w == 1 and len(found) > 0 and not name.startswith("init.") and found[0] == 1:
+                found, wanted = found[1:], wanted[1:]
+            raise InputError(f"{name} has shape {found}; the fit needs {wanted}.")
 
 
 def _observe(
     fitter: Fitter,
     neutral: Neutral,
-    shape_finite: Array,
+    others_finite: Bool[Array, ""],
     landmarks: Float[Array, "k 2"],
     image_size: Num[Array, " 2"],
     scores: Float[Array, " e"] | None,
@@ -421,11 +476,11 @@ def _observe(
     focal = jnp.asarray(jnp.max(size) if focal_px is None else focal_px, dtype)
     centre = size[::-1] / 2.0 if principal_point_px is None else jnp.asarray(principal_point_px, dtype)
     means = jnp.zeros(len(fitter.expressions), dtype) if scores is None else jnp.asarray(scores, dtype)
-    given = jnp.ones_like(fitter.importance) if weights is None else jnp.asarray(weights, dtype)[order]
+    given = fitter.importance * (1.0 if weights is None else jnp.asarray(weights, dtype)[order])
 
     seen = given > 0.0
     finite = (
-        shape_finite
+        others_finite
         & jnp.all(jnp.isfinite(landmarks) | ~seen[:, None])
         & jnp.all(jnp.isfinite(given) & (given >= 0.0))
         & jnp.all(jnp.isfinite(means))
@@ -435,14 +490,14 @@ def _observe(
     )
     spread = _spread(jnp.where(seen[:, None], landmarks, 0.0), seen.astype(dtype))
     degenerate = (jnp.sum(seen) < 4) | ~(spread[0] > (_FLATTEST * spread[1]))
-    status = jnp.where(finite, jnp.where(degenerate, DEGENERATE_LANDMARKS, OK), NON_FINITE_INPUT)
+    status = jnp.where(finite, jnp.where(degenerate, DEGENERATE, OK), NON_FINITE_INPUT)
 
     used = seen & (status == OK)
     means = jnp.where(finite & config.expression_scores, means, 0.0)
     extra = len(fitter.precision) - len(fitter.expressions)
     photo = Photos(
         landmarks=jnp.where(used[:, None], landmarks, 0.0),
-        weights=jnp.where(used, given * fitter.importance, 0.0),
+        weights=jnp.where(used, given, 0.0),
         focal_px=jnp.where(finite, focal, 1.0),
         principal_point_px=jnp.where(finite, centre, 0.0),
         coefficient_mean=jnp.concatenate([means, jnp.zeros(extra, dtype)]),
@@ -517,7 +572,16 @@ def _residual_scale(fitter: Fitter, neutral: Neutral, photo: Photos, start: Unkn
     share = 100.0 * cosine / jnp.maximum(jnp.linalg.norm(left - right), 1e-3)
     if not fitter.config.squared_eye_scale:
         share = jnp.sqrt(share)
-    return share * jnp.sqrt(photo.weights)
+    seen = photo.weights > 0.0
+    return jnp.where(seen, share * jnp.sqrt(jnp.where(seen, photo.weights, 1.0)), 0.0)  # the root's slope at 0 is inf
+
+
+def _at_rest(unknowns: Unknowns) -> Unknowns:
+    """The given shape, some way off: what is returned of a fit that is not finite."""
+    rest = jax.tree.map(jnp.zeros_like, unknowns)
+    return rest._replace(
+        quaternion=rest.quaternion.at[..., 0].set(1.0), translation=rest.translation.at[..., 2].set(_REST_DISTANCE_MM)
+    )
 
 
 def _size(fitter: Fitter, neutral: Float[Array, "v 3"]) -> Float[Array, ""]:
@@ -538,6 +602,9 @@ def _result(
 ) -> FitResult:
     """Expand the solver's unknowns to the head, once, and judge them."""
     e = len(fitter.expressions)
+    sound = _all_finite(unknowns) & jnp.isfinite(energies[-1])
+    unknowns = jax.tree.map(lambda found, rest: jnp.where(sound, found, rest), unknowns, _at_rest(unknowns))
+    energies = jnp.where(jnp.isfinite(energies), energies, jnp.finfo(energies.dtype).max)
     expression, extra = unknowns.coefficients[:, :e], unknowns.coefficients[0, e:]
     correction = field_at_vertices(fitter.correction, unknowns.multipliers)
     if fitter.lagged is not None:
@@ -555,8 +622,8 @@ def _result(
     vertices = whole[None] + jnp.einsum("we,evx->wvx", expression, fitter.expressions, precision=Precision.HIGHEST)
     depths = jax.vmap(lambda camera, points: camera_points(camera, points)[:, 2], (0, 0))(cameras, vertices)
     far = jnp.abs(unknowns.log_focal_scale) > jnp.log(_FOCAL_SCALE_RANGE)
-    strayed = ~jnp.isfinite(energies[-1]) | far
-    found = jnp.where(jnp.all(depths > 0.0, axis=1), jnp.where(strayed, DIVERGED, OK), BEHIND_CAMERA)
+    found = jnp.where(jnp.all(depths > 0.0, axis=1), jnp.where(far, DIVERGED, OK), BEHIND_CAMERA)
+    found = jnp.where(sound, found, DIVERGED)
     return FitResult(
         vertices=vertices,
         neutral=whole,

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from digitaltwin.geometry.camera import Camera, project
-from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from digitaltwin.head.markup import LANDMARK_COUNT, LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from digitaltwin.types import InputError
 
 POSE_UNKNOWNS = 7
 
@@ -37,7 +38,20 @@ def linearise(
 
 
 def outer_eye_distance_px(landmarks: Float[Array, "k 2"]) -> Float[Array, ""]:
-    """Distance of the two outer eye corners in the image, the yardstick of every error [px]."""
+    """Distance of the two outer eye corners in the image, the yardstick of every error [px].
+
+    Args:
+        landmarks: The 104 [px]; of the face mesh take those of
+            :func:`digitaltwin.perception.detect_landmarks`, which are read off it.
+
+    Returns:
+        One length.
+
+    Raises:
+        InputError: They are not 104.
+    """
+    if landmarks.shape[0] != LANDMARK_COUNT:
+        raise InputError(f"landmarks: {landmarks.shape[0]} points; the outer eye corners are known of the 104.")
     return jnp.linalg.norm(landmarks[LEFT_EYE_OUTER] - landmarks[RIGHT_EYE_OUTER])
 
 

@@ -1,6 +1,6 @@
 """Generic, vmap-safe least squares: Gauss-Newton with damping per lane, and its linear algebra; no heads here."""
 
-from digitaltwin.solvers.conjugate_gradient import conjugate_gradient
+from digitaltwin.solvers.conjugate_gradient import conjugate_gradient, solve_symmetric
 from digitaltwin.solvers.gauss_newton import (
     ADAPTIVE,
     CONVERGED,
@@ -57,5 +57,6 @@ __all__ = [
     "run",
     "run_implicit",
     "solve_positive_definite",
+    "solve_symmetric",
     "step",
 ]

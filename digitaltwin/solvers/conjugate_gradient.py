@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
 
 Operator = Callable[[PyTree], PyTree]
 
@@ -19,6 +20,8 @@ class _Iterate(NamedTuple):
     remainder: PyTree
     direction: PyTree
     gamma: Float[Array, ""]
+    limit: Float[Array, ""]
+    """gamma of a remainder that is rounding."""
 
 
 def conjugate_gradient(
@@ -40,7 +43,8 @@ def conjugate_gradient(
         precondition: M, linear, symmetric and positive definite.
 
     Returns:
-        x. Once the remainder is zero it stays as it is; where A or b holds NaN, so does x.
+        x. Once the remainder is rounding it stays as it is, and so do its derivatives; where A or b holds NaN, so does
+        x. That a tolerance was not met after all iterations is not said.
 
     Example:
         >>> import jax.numpy as jnp
@@ -51,11 +55,14 @@ def conjugate_gradient(
 
     def begin(right: PyTree) -> _Iterate:
         better = improve(right)
-        return _Iterate(jax.tree.map(jnp.zeros_like, right), right, better, tree_dot(right, better))
+        gamma = tree_dot(right, better)
+        limit = lax.stop_gradient(jnp.finfo(gamma.dtype).eps ** 2 * gamma)
+        return _Iterate(jax.tree.map(jnp.zeros_like, right), right, better, gamma, limit)
 
     def advance(iterate: _Iterate) -> tuple[PyTree, PyTree]:
         product = operator(iterate.direction)
-        length = _ratio(iterate.gamma, tree_dot(iterate.direction, product))
+        curvature = tree_dot(iterate.direction, product)
+        length = _ratio(iterate.gamma, curvature, (iterate.gamma <= iterate.limit) | (curvature <= 0.0))
         point = add_scaled(iterate.point, length, iterate.direction)
         return point, add_scaled(iterate.remainder, -length, product)
 
@@ -63,8 +70,8 @@ def conjugate_gradient(
         point, remainder = advance(iterate)
         better = improve(remainder)
         gamma = tree_dot(remainder, better)
-        direction = add_scaled(better, _ratio(gamma, iterate.gamma), iterate.direction)
-        return _Iterate(point, remainder, direction, gamma)
+        direction = add_scaled(better, _ratio(gamma, iterate.gamma, iterate.gamma <= iterate.limit), iterate.direction)
+        return _Iterate(point, remainder, direction, gamma, iterate.limit)
 
     if tolerance is None:
         if iterations == 0:
@@ -72,7 +79,7 @@ def conjugate_gradient(
         before, _ = lax.scan(lambda iterate, _: (step(iterate), None), begin(right), None, length=iterations - 1)
         return advance(before)[0]  # no further direction, which would cost a product with M
 
-    def solve(_: Operator, right: PyTree) -> PyTree:
+    def solve(right: PyTree) -> PyTree:
         first = begin(right)
         limit = tolerance**2 * first.gamma
 
@@ -85,16 +92,38 @@ def conjugate_gradient(
         # NaN ends the loop, and has to be seen: unmarked it would pass for a solution.
         return jax.tree.map(lambda part: jnp.where(jnp.isnan(last.gamma), jnp.nan, part), last.point)
 
-    return lax.custom_linear_solve(operator, right, solve, symmetric=True)
+    return solve_symmetric(operator, right, solve)
+
+
+def solve_symmetric(operator: Operator, right: PyTree, solve: Callable[[PyTree], PyTree]) -> PyTree:
+    """``solve(b)``, differentiated as the solution of ``A x = b``: by more such solves, whatever they do inside.
+
+    ``lax.custom_linear_solve`` on one flat array: with several, of which only some depend on what is differentiated by,
+    it fails.
+
+    Args:
+        operator: A, linear and symmetric.
+        right: b.
+        solve: Returns x for any b.
+
+    Returns:
+        x.
+    """
+    flat, unravel = ravel_pytree(right)
+
+    def flattened(function: Operator) -> Callable[[Array], Array]:
+        return lambda vector: ravel_pytree(function(unravel(vector)))[0]
+
+    inner = flattened(solve)
+    return unravel(lax.custom_linear_solve(flattened(operator), flat, lambda _, vector: inner(vector), symmetric=True))
 
 
 def _unchanged(remainder: PyTree) -> PyTree:
     return remainder
 
 
-def _ratio(numerator: Float[Array, ""], denominator: Float[Array, ""]) -> Float[Array, ""]:
-    """Zero where nothing is left, or where rounding has made a positive number none; NaN stays NaN."""
-    nothing = denominator <= 0.0
+def _ratio(numerator: Float[Array, ""], denominator: Float[Array, ""], nothing: Bool[Array, ""]) -> Float[Array, ""]:
+    """Zero where nothing is left, in value and derivative; NaN stays NaN, as it compares false."""
     return jnp.where(nothing, 0.0, numerator / jnp.where(nothing, 1.0, denominator))
 
 

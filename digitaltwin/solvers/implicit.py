@@ -24,7 +24,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from digitaltwin.solvers.conjugate_gradient import Operator
+from digitaltwin.solvers.conjugate_gradient import Operator, solve_symmetric
 from digitaltwin.solvers.gauss_newton import ADAPTIVE, Damping, Energy, Proposal, Result, Tolerance, run
 from digitaltwin.solvers.linear import solve_positive_definite
 
@@ -99,6 +99,6 @@ def _root(energy: Energy, start: PyTree, find: Callable[[PyTree], Any], solve: S
     """What ``find`` returns from the start, with the derivatives of a zero of the gradient."""
 
     def tangent(hessian: Operator, right: PyTree) -> PyTree:
-        return lax.custom_linear_solve(hessian, right, solve, symmetric=True)
+        return solve_symmetric(hessian, right, lambda right: solve(hessian, right))
 
     return lax.custom_root(jax.grad(energy), start, lambda _, first: find(first), tangent, has_aux=has_aux)

@@ -9,21 +9,12 @@ import pytest
 import scipy.optimize
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of
+from benchmarks.fitting_comparison import cases, compare, first_unknowns, state_of, varied_photo
 from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
 from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
-from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter, steps
+from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter, mesh_points_of, steps
 
 CASES = {case.name: case for case in cases()}
-
-
-def _assert_equal(difference, dtype):
-    tolerance = TOLERANCE_MM[dtype]
-    assert difference.vertices_mm < tolerance
-    assert difference.correction_mm < tolerance
-    assert difference.translation_mm < 50.0 * tolerance
-    assert difference.rotation < 0.05 * tolerance
-    assert difference.energy < 0.1 * tolerance
 
 
 @pytest.mark.parametrize(
@@ -31,7 +22,7 @@ def _assert_equal(difference, dtype):
     [
         ("contour sliding", range(4), ("float64", "float32")),
         ("far-off starts, damped", range(2), ("float64",)),
-        ("468 points", range(4, 6), ("float64",)),
+        ("468 points, contour sliding", range(4, 6), ("float64", "float32")),
         ("paper", range(6, 8), ("float64",)),
     ],
 )
@@ -41,7 +32,7 @@ def test_every_step_is_the_full_size_sparse_step(head, name, seeds, types):
     assert len(steps) >= len(seeds)
     for step in steps:
         for dtype, difference in step.items():
-            _assert_equal(difference, dtype)
+            assert not difference.beyond(dtype)
             assert difference.rejected in ((1, 2) if CASES[name].far_off else (0,))
 
 
@@ -148,6 +139,25 @@ def test_a_refined_head_keeps_its_landmarks(head):
         np.testing.assert_allclose(before, after, atol=1e-4)
 
 
+def test_a_factor_made_at_the_start_serves_all_steps(head):
+    """Three steps of the face mesh at once are three fits of one step, each with a preconditioner of its own."""
+    case = CASES["468 points, contour sliding"]
+    photo = varied_photo(head, case, 1)
+    with jax.enable_x64(True):
+        given = (jnp.asarray(photo.shape), jnp.asarray(photo.landmarks), IMAGE_SIZE)
+        options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
+        fitters = [
+            make_fitter(head, replace(case.config, iterations=n), points=mesh_points_of(head), dtype=np.float64)
+            for n in (1, 3)
+        ]
+        chained = fit(fitters[0], *given, **options)
+        for _ in range(2):
+            chained = fit(fitters[0], *given, **options, init=chained.unknowns)
+        at_once = fit(fitters[1], *given, **options)
+    np.testing.assert_allclose(at_once.vertices, chained.vertices, atol=1e-6)
+    np.testing.assert_allclose(at_once.energies[-1], chained.energies[-1], rtol=1e-9)
+
+
 def _perspective_model(rng, points, unknowns):
     """Random derivatives of a camera at three face lengths, and sizes twenty percent off for the preconditioner."""
     directions = 0.3 * rng.normal(size=(points, 2))
@@ -194,6 +204,10 @@ def test_conjugate_gradients_make_the_direct_step(contour):
         measure = lambda *given: sum(jnp.sum(jnp.sin(part)) for part in step(*given))  # noqa: E731
         return jax.tree.leaves(jax.jit(jax.grad(measure, (0, 1)))(gram, model))
 
+    def slope_by_residual(step):
+        measure = lambda residual: jnp.sum(step(gram, model._replace(residual=residual)).increment)  # noqa: E731
+        return jax.grad(measure)(model.residual)
+
     with jax.enable_x64(True):
         rng = np.random.default_rng(contour)
         model, gram, sizes = _perspective_model(rng, points, 9)
@@ -205,6 +219,7 @@ def test_conjugate_gradients_make_the_direct_step(contour):
             np.testing.assert_allclose(found, exact, atol=1e-8)
         for found, exact in zip(slopes(conjugate), slopes(direct)):
             np.testing.assert_allclose(found, exact, atol=1e-6 * np.abs(exact).max())
+        np.testing.assert_allclose(slope_by_residual(conjugate), slope_by_residual(direct), atol=1e-8)
 
 
 def test_several_photos_are_solved_directly_whatever_their_number():

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.fitting import epnp
-from digitaltwin.fitting.epnp import BEHIND_CAMERA, DEGENERATE_POINTS, NON_FINITE_INPUT, OK
+from digitaltwin.fitting import BEHIND_CAMERA, DEGENERATE, NON_FINITE_INPUT, OK, epnp
 from digitaltwin.head import landmark_points
 
 FLIP = np.diag([1.0, -1.0, -1.0])
@@ -171,11 +170,11 @@ def poisoned():
         "an infinite point": ((infinite, image), NON_FINITE_INPUT),
         "a nan weight": ((points, image, np.where(few, np.nan, 1.0)), NON_FINITE_INPUT),
         "a negative weight": ((points, image, 1.0 - 2.0 * few), NON_FINITE_INPUT),
-        "on a line": ((line, (line[:, :2] + 3.0) / (line[:, 2:] + 500.0)), DEGENERATE_POINTS),
-        "one point": ((0.0 * points, image), DEGENERATE_POINTS),
-        "seen as one": ((points, 0.0 * image + 0.1), DEGENERATE_POINTS),
-        "three points": ((points, image, few), DEGENERATE_POINTS),
-        "no points": ((points, image, 0.0 * few), DEGENERATE_POINTS),
+        "on a line": ((line, (line[:, :2] + 3.0) / (line[:, 2:] + 500.0)), DEGENERATE),
+        "one point": ((0.0 * points, image), DEGENERATE),
+        "seen as one": ((points, 0.0 * image + 0.1), DEGENERATE),
+        "three points": ((points, image, few), DEGENERATE),
+        "no points": ((points, image, 0.0 * few), DEGENERATE),
         "around the camera": ((behind, behind[:, :2] / behind[:, 2:]), BEHIND_CAMERA),
     }
 

@@ -5,6 +5,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import (
+    DEGENERATE,
+    NON_FINITE_INPUT,
+    OK,
     FitConfig,
     fit,
     fit_groups,
@@ -152,6 +155,7 @@ def test_a_bad_photo_leaves_the_others_bit_identical(batch, four):
         "three landmarks": (2, (shapes, points, sizes, scores, weights.at[1, 3:].set(0.0))),
         "all on one line": (2, (shapes, points.at[1].set(line), sizes, scores, weights)),
         "all in one point": (2, (shapes, points.at[1].set(100.0), sizes, scores, weights)),
+        "a shape as large as the solar system": (4, (shapes.at[1].multiply(1e25), points, sizes, scores, weights)),
     }
     others = np.array([0, 2, 3])
     for what, (status, case) in cases.items():
@@ -168,6 +172,37 @@ def test_nonsense_never_gives_nan(batch, four):
     points = jnp.float32(rng.uniform(0, 1, size=(4, 104, 2)) * np.array([640.0, 1e4, 3.0, 480.0])[:, None, None])
     for part in jax.tree.leaves(batch(shapes, points, sizes, scores, weights)):
         assert np.isfinite(np.asarray(part)).all()
+
+
+def test_a_start_that_is_not_finite_is_reported(head, fitter, four, person):
+    neutral, expression, landmarks, _ = person
+    start = jax.tree.map(lambda part: part[0], four[1].unknowns)
+    for name in ("coefficients", "translation", "multipliers"):
+        broken = start._replace(**{name: getattr(start, name).at[0].set(jnp.nan)})
+        result = fit(fitter, neutral, landmarks, SIZE, scores=expression, init=broken)
+        assert result.status == NON_FINITE_INPUT
+        assert all(np.isfinite(part).all() for part in jax.tree.leaves(result))
+
+
+def test_landmarks_that_the_fitter_gives_no_weight_are_not_seen(head, person):
+    """Neither their NaN nor their number counts, and their weights have a derivative."""
+    neutral, expression, landmarks, _ = person
+    blind = make_fitter(head, FitConfig(contour_weight=0.0))
+    contour = jnp.arange(104) < 17
+    hidden = jnp.where(contour[:, None], jnp.nan, landmarks)
+    found = fit(blind, neutral, hidden, SIZE, scores=expression, weights=jnp.ones(104))
+    whole = fit(blind, neutral, landmarks, SIZE, scores=expression, weights=jnp.ones(104))
+    assert found.status == OK
+    assert np.array_equal(found.vertices, whole.vertices)
+    alone = fit(blind, neutral, landmarks, SIZE, scores=expression, weights=jnp.where(contour, 1.0, 0.0))
+    assert alone.status == DEGENERATE
+
+    def depth(weights):
+        return fit(blind, neutral, landmarks, SIZE, scores=expression, weights=weights).translation[2]
+
+    slope = jax.grad(depth)(jnp.ones(104))
+    assert np.isfinite(slope).all()
+    assert np.array_equal(slope[:17], np.zeros(17))
 
 
 def test_a_head_behind_the_camera_is_reported(head, four, person):
@@ -258,6 +293,19 @@ def test_static_mistakes_are_named(fitter, head):
         fit(fitter, head.mean[:100], landmarks, SIZE)
     with pytest.raises(InputError, match="scores has shape"):
         fit(fitter, head.mean, landmarks, SIZE, scores=jnp.zeros(53))
+    other = make_fitter(head, FitConfig(fit_identity=False))
+    start = fit(other, head.mean, landmarks, SIZE).unknowns
+    with pytest.raises(InputError, match=r"init.coefficients has shape \(1, 52\)"):
+        fit(fitter, head.mean, landmarks, SIZE, init=start)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"correction_weight": 0.0}, {"correction_length_mm": np.nan}, {"contour_weight": -1.0}, {"iterations": -1}],
+)
+def test_weights_out_of_range_are_named(wrong):
+    with pytest.raises(InputError, match=f"FitConfig: {next(iter(wrong))} is"):
+        FitConfig(**wrong)
 
 
 def test_the_fitter_is_a_pytree(fitter):

@@ -70,3 +70,26 @@ def test_derivatives_by_both_sides(tolerance):
 
         found, expected = (jax.jit(jax.grad(function, argnums=(0, 1)))(matrix, right) for function in (total, exact))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), found, expected)
+
+
+def test_derivatives_survive_iterations_with_nothing_left_to_do():
+    """In float32 the remainders' squares underflow soon after the third of them."""
+    scales = jnp.array([2.0, 3.0, 4.0])
+    for iterations in (3, 8, 20):
+        slope = jax.grad(
+            lambda right, n=iterations: jnp.sum(conjugate_gradient(lambda x: scales * x, right, iterations=n))
+        )
+        np.testing.assert_allclose(slope(jnp.array([1.0, -2.0, 3.0])), 1.0 / scales, rtol=1e-4)
+
+
+def test_derivatives_by_one_part_of_several():
+    def measure(right, constant):
+        solution = conjugate_gradient(
+            lambda x: {"a": 2.0 * x["a"], "b": 3.0 * x["b"]},
+            {"a": right, "b": constant},
+            iterations=9,
+            tolerance=1e-6,
+        )
+        return jnp.sum(solution["a"]) + jnp.sum(solution["b"])
+
+    np.testing.assert_allclose(jax.grad(measure)(jnp.ones(2), jnp.ones(3)), [0.5, 0.5], rtol=1e-5)
