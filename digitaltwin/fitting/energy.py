@@ -158,11 +158,12 @@ def minimise(
     damping = None if config.lagged_laplacian else solvers.ADAPTIVE
 
     first = _first_point(fitter, photos, start, at_rest=at_rest)
-    landmarks, point = _correspond(fitter, neutral, photos, first)
-    if config.iterations == 0:
-        return start, _energy(fitter, photos, landmarks, point, private=private)[None]
+    direct = is_direct(*photos.landmarks.shape[:2])
     distant = None
-    if not is_direct(*photos.landmarks.shape[:2]):
+    if config.iterations == 0 or not direct:
+        landmarks, point = _correspond(fitter, neutral, photos, first)
+        if config.iterations == 0:
+            return start, _energy(fitter, photos, landmarks, point, private=private)[None]
         sizes = _sizes(photos, start, _positions(landmarks, point))
         distant = make_distant(fitter.correction.fixed, sizes[0])
 
