@@ -71,7 +71,9 @@ class SurfaceTree:
         self.areas = 0.5 * twice[kept]
         self._tree = igl.AABB()
         self._tree.init(self.vertices, self.faces)
-        self._rim = _boundary_edges(self.faces, len(vertices))
+        # Files repeat vertices along seams of their textures; these are no border.
+        _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
+        self._rim = _boundary_edges(self._places[self.faces], len(vertices))
 
     def closest(self, points: Float[np.ndarray, "n 3"]) -> SurfacePoints:
         """The surface's closest point to each of some points, exactly.
@@ -102,14 +104,10 @@ class SurfaceTree:
         Returns:
             A mask: true on an edge that only one face has.
         """
-        corners = self.faces[places.faces]
-        rim = self._rim_edges(corners)
+        edges = np.sort(self._places[self.faces[places.faces]][:, [[0, 1], [1, 2], [2, 0]]], axis=2)
+        rim = np.isin(edges[..., 0] * len(self.vertices) + edges[..., 1], self._rim)
         opposite = places.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
         return np.any(rim & (opposite < 1e-9), axis=1)
-
-    def _rim_edges(self, corners: Int[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n 3"]:
-        edges = np.sort(corners[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
-        return np.isin(edges[..., 0] * len(self.vertices) + edges[..., 1], self._rim)
 
 
 def _boundary_edges(faces: np.ndarray, count: int) -> np.ndarray:
