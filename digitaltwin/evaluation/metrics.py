@@ -156,12 +156,20 @@ def armse(
         vertices, faces, scan_vertices, scan_faces, landmarks=landmarks, nose_tip=nose_tip, crop_mm=crop_mm, icp=icp
     )
     weights = (found.prediction_areas, found.scan_areas) if by_area else (None, None)
-    both = [_rms(values, weight) for values, weight in zip((found.prediction_mm, found.scan_mm), weights)]
+    both = [root_mean_square(values, weight) for values, weight in zip((found.prediction_mm, found.scan_mm), weights)]
     return float(np.mean(both)) / (1.0 if normaliser_mm is None else normaliser_mm)
 
 
-def _rms(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Root mean square of what counts."""
+def root_mean_square(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None) -> float:
+    """Root mean square of what is not NaN.
+
+    Args:
+        values: Distances, NaN where they do not count.
+        weights: Weight of each, or None for equal ones.
+
+    Returns:
+        One number in their unit.
+    """
     counts = np.isfinite(values)
     weights = np.ones(len(values)) if weights is None else weights
     return float(np.sqrt(np.sum(weights[counts] * values[counts] ** 2) / np.sum(weights[counts])))
