@@ -1,0 +1,183 @@
+"""Laying one surface over another: seven landmarks, then iterated closest points.
+
+A face is compared with a scan in the scan's frame. Landmarks bring it near (:func:`rough_alignment`): the outer and
+inner corners of both eyes, the tip of the nose, the corners of the mouth, in the order of
+:data:`digitaltwin.head.markup.ALIGNMENT`. Then every point is pulled towards the tangent plane of the scan where that
+is closest (point to plane, Chen and Medioni 1992), the farthest of them left out (Chetverikov et al. 2002), as are such
+whose closest point lies on the scan's border or faces elsewhere.
+
+Reflections cannot come out: the rotation is composed of rotations.
+
+Letters: n points.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
+
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.types import InputError
+
+
+class Placement(NamedTuple):
+    """The map ``p -> scale R p + translation``, on the host in float64."""
+
+    scale: float
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, " 3"]
+
+    def apply(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """Place points."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+
+@dataclass(frozen=True)
+class IcpConfig:
+    """How closest points are iterated."""
+
+    iterations: int = 60
+    """At most."""
+    with_scale: bool = False
+    """Whether the size is free. A method that claims to measure millimetres is judged without."""
+    trimmed: float = 0.1
+    """Share of the correspondences, the farthest, that are left out."""
+    most_turned_deg: float = 60.0
+    """Angle between the normals of corresponding points up to which they count."""
+    tolerance_mm: float = 1e-4
+    """Stop when no point moves further in an iteration."""
+
+
+class IcpResult(NamedTuple):
+    """How the iteration ended."""
+
+    placement: Placement
+    rms_mm: float
+    """Root mean square distance to the tangent planes, of the points that counted last."""
+    iterations: int
+    converged: bool
+    """Whether the tolerance was met."""
+
+
+def rough_alignment(
+    landmarks: Float[np.ndarray, "n 3"], targets: Float[np.ndarray, "n 3"], *, with_scale: bool = False
+) -> Placement:
+    """The rigid map, or similarity, that takes landmarks nearest to others: least squares (Umeyama 1991).
+
+    Args:
+        landmarks: At least three, not on a line.
+        targets: The same ones on the other surface.
+        with_scale: Whether the size is free.
+
+    Returns:
+        The map.
+
+    Raises:
+        InputError: Fewer than three landmarks, numbers that differ, values that are not finite, or all on a line.
+
+    Example:
+        >>> import numpy as np
+        >>> corners = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+        >>> rough_alignment(corners, corners + [1.0, 2.0, 3.0]).translation.round(6).tolist()
+        [1.0, 2.0, 3.0]
+    """
+    landmarks, targets = np.asarray(landmarks, np.float64), np.asarray(targets, np.float64)
+    if landmarks.shape != targets.shape or landmarks.ndim != 2 or landmarks.shape[1] != 3 or len(landmarks) < 3:
+        raise InputError(
+            f"landmarks: have shapes {landmarks.shape} and {targets.shape}; give the same three or more points of both."
+        )
+    if not (np.isfinite(landmarks).all() and np.isfinite(targets).all()):
+        raise InputError("landmarks: are not all finite; leave out those that are not known.")
+    centre, target_centre = landmarks.mean(axis=0), targets.mean(axis=0)
+    centred, centred_target = landmarks - centre, targets - target_centre
+    for name, spread in (("landmarks", centred), ("target landmarks", centred_target)):
+        extents = np.linalg.svd(spread, compute_uv=False)
+        if extents[1] <= 1e-6 * extents[0]:
+            raise InputError(f"{name}: lie on a line, so they give no rotation; give others.")
+    u, singular, vt = np.linalg.svd(centred_target.T @ centred)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    rotation = (u * signs) @ vt
+    scale = float(np.sum(singular * signs) / np.sum(centred**2)) if with_scale else 1.0
+    return Placement(scale, rotation, target_centre - scale * rotation @ centre)
+
+
+def align_closest_points(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    surface: SurfaceTree,
+    start: Placement,
+    config: IcpConfig | None = None,
+) -> IcpResult:
+    """Trimmed point-to-plane ICP.
+
+    Each iteration minimises ``sum (n_i . (T p_i - c_i))^2`` over a small motion T: c_i the surface's closest point, n_i
+    its normal there. What the surfaces leave free (a ball's rotation) stays as it is.
+
+    Args:
+        points: On the surface that is moved [mm].
+        normals: Unit normals there.
+        surface: The other.
+        start: Where the points are to begin with, within some ten millimetres of the truth.
+        config: Numbers of the iteration.
+
+    Returns:
+        The placement, that of the start included, and how well it fits.
+
+    Raises:
+        InputError: Fewer than ten points correspond: the surfaces lie apart, or face opposite ways.
+    """
+    config = IcpConfig() if config is None else config
+    placement, rms, made, converged = start, np.inf, 0, False
+    while made < config.iterations and not converged:
+        made += 1
+        moved = placement.apply(points)
+        closest = surface.closest(moved)
+        planes = surface.normals[closest.faces]
+        counts = _corresponding(moved, normals @ placement.rotation.T, planes, closest.points, config)
+        counts &= ~surface.on_rim(closest)
+        if counts.sum() < 10:
+            raise InputError(
+                f"surfaces: only {counts.sum()} of {len(points)} points lie over one another after the rough "
+                "alignment; check the landmarks, the units and the orientation of the faces."
+            )
+        gaps = np.sum(planes * (moved - closest.points), axis=1)
+        rms = float(np.sqrt(np.mean(gaps[counts] ** 2)))
+        step = _small_motion(moved[counts], planes[counts], gaps[counts], with_scale=config.with_scale)
+        placement = _after(placement, step)
+        converged = bool(np.abs(placement.apply(points) - moved).max() < config.tolerance_mm)
+    return IcpResult(placement, rms, made, converged)
+
+
+def _corresponding(
+    moved: np.ndarray, normals: np.ndarray, planes: np.ndarray, closest: np.ndarray, config: IcpConfig
+) -> Bool[np.ndarray, " n"]:
+    """Points that face as their closest ones do, without the farthest of them."""
+    alike = np.sum(normals * planes, axis=1) > np.cos(np.deg2rad(config.most_turned_deg))
+    if not alike.any():
+        return alike
+    distance = np.linalg.norm(moved - closest, axis=1)
+    return alike & (distance <= np.quantile(distance[alike], 1.0 - config.trimmed))
+
+
+def _small_motion(points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, *, with_scale: bool) -> Placement:
+    """The motion that closes the gaps best, to first order; about the points' middle, where it is well conditioned."""
+    middle = points.mean(axis=0)
+    arms = points - middle
+    size = np.sqrt(np.mean(np.sum(arms**2, axis=1)))
+    columns = [np.cross(arms, planes) / size, planes]
+    if with_scale:
+        columns.append(np.sum(arms * planes, axis=1, keepdims=True) / size)
+    solution = np.linalg.lstsq(np.concatenate(columns, axis=1), -gaps, rcond=1e-6)[0]
+    turn = Rotation.from_rotvec(solution[:3] / size).as_matrix()
+    scale = float(np.exp(solution[6] / size)) if with_scale else 1.0
+    return Placement(scale, turn, middle + solution[3:6] - scale * turn @ middle)
+
+
+def _after(first: Placement, second: Placement) -> Placement:
+    """One after the other, its rotation kept orthonormal."""
+    rotation = Rotation.from_matrix(second.rotation @ first.rotation).as_matrix()
+    return Placement(
+        first.scale * second.scale, rotation, second.scale * second.rotation @ first.translation + second.translation
+    )

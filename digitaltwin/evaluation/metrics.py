@@ -1,0 +1,186 @@
+"""How far two surfaces are apart, in the definitions of the field, each stated.
+
+ARMSE (the paper's section 5.2) is the mean of two root mean squares: of the distances of the prediction's vertices from
+the scan's surface, and of the scan's vertices from the prediction's. A distance is that to the closest point of the
+other surface, edges and vertices included. Counted are vertices within ``crop_mm`` of the scan's nose tip, on both
+sides after alignment, but for those whose closest point lies on the other surface's border: there it ends, and how far
+the surfaces are apart is not known.
+
+Letters: v vertices of the prediction, s of the scan.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from digitaltwin.evaluation.alignment import IcpConfig, Placement, align_closest_points, rough_alignment
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.types import InputError
+
+
+class Comparison(NamedTuple):
+    """A prediction laid over a scan."""
+
+    placement: Placement
+    """What took the prediction there; the identity without landmarks."""
+    vertices: Float[np.ndarray, "v 3"]
+    """The prediction's vertices in the scan's frame."""
+    prediction_mm: Float[np.ndarray, " v"]
+    """Distance of each from the scan; NaN where it does not count."""
+    scan_mm: Float[np.ndarray, " s"]
+    """Distance of each of the scan's from the prediction; NaN where it does not count."""
+    signed_mm: Float[np.ndarray, " v"]
+    """From the scan's tangent plane where that is closest, positive outside: the heat map. NaN likewise."""
+    prediction_areas: Float[np.ndarray, " v"]
+    """A third of the areas of a vertex's faces: what ``by_area`` weighs it with."""
+    scan_areas: Float[np.ndarray, " s"]
+
+
+def compare_surfaces(
+    vertices: Shaped[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    scan_vertices: Shaped[np.ndarray, "s 3"],
+    scan_faces: Int[np.ndarray, "g 3"],
+    *,
+    landmarks: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None,
+    nose_tip: Float[np.ndarray, " 3"] | None = None,
+    crop_mm: float | None = None,
+    icp: IcpConfig | None = None,
+) -> Comparison:
+    """Align a prediction with a scan, and measure both ways.
+
+    Args:
+        vertices: Of the prediction [mm].
+        faces: Its triangles, counter-clockwise seen from outside.
+        scan_vertices: Of the scan [mm].
+        scan_faces: Its triangles.
+        landmarks: The same points on prediction and scan, such as the seven of
+            :data:`digitaltwin.head.markup.ALIGNMENT`. With them the prediction is aligned by landmarks and then by
+            closest points; without it stays where it is.
+        nose_tip: Of the scan; with ``crop_mm`` only what lies within that distance of it counts, alignment included.
+        crop_mm: That distance.
+        icp: Numbers of the alignment.
+
+    Returns:
+        Placement and distances.
+
+    Raises:
+        InputError: A mesh or the landmarks cannot be used, only one of ``nose_tip`` and ``crop_mm`` is given, or
+            nothing is left to be compared.
+    """
+    if (nose_tip is None) != (crop_mm is None):
+        raise InputError("nose_tip and crop_mm: give both, or none of them.")
+    if crop_mm is not None and not crop_mm > 0.0:
+        raise InputError(f"crop_mm: is {crop_mm}; give a distance in millimetres.")
+    prediction = SurfaceTree(vertices, faces, name="prediction")
+    scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
+
+    def within(points: np.ndarray) -> np.ndarray:
+        if nose_tip is None or crop_mm is None:
+            return np.ones(len(points), bool)
+        return np.linalg.norm(points - np.asarray(nose_tip, np.float64), axis=1) <= crop_mm
+
+    normals, areas = _vertex_normals(prediction)
+    placement = Placement(1.0, np.eye(3), np.zeros(3))
+    if landmarks is not None:
+        icp = IcpConfig() if icp is None else icp
+        rough = rough_alignment(*landmarks, with_scale=icp.with_scale)
+        near = within(rough.apply(prediction.vertices)) & (areas > 0.0)
+        placement = align_closest_points(prediction.vertices[near], normals[near], scan, rough, icp).placement
+    placed = placement.apply(prediction.vertices)
+    moved = SurfaceTree(placed, prediction.faces, name="prediction")
+    scan_areas = _vertex_normals(scan)[1]
+
+    def distances(points: np.ndarray, own_areas: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
+        counts = within(points) & (own_areas > 0.0)  # a vertex of no face is no part of the surface
+        closest = other.closest(points)
+        counts &= ~other.on_rim(closest)
+        away = points - closest.points
+        signed = np.sum(away * other.normals[closest.faces], axis=1)
+        return np.where(counts, np.linalg.norm(away, axis=1), np.nan), np.where(counts, signed, np.nan)
+
+    to_scan, signed = distances(placed, areas, scan)
+    to_prediction, _ = distances(scan.vertices, scan_areas, moved)
+    if np.isnan(to_scan).all() or np.isnan(to_prediction).all():
+        raise InputError(
+            "surfaces: nothing of them lies over one another within the crop; check alignment and nose tip."
+        )
+    return Comparison(placement, placed, to_scan, to_prediction, signed, areas * placement.scale**2, scan_areas)
+
+
+def armse(
+    vertices: Shaped[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    scan_vertices: Shaped[np.ndarray, "s 3"],
+    scan_faces: Int[np.ndarray, "g 3"],
+    *,
+    landmarks: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None,
+    nose_tip: Float[np.ndarray, " 3"] | None = None,
+    crop_mm: float | None = None,
+    icp: IcpConfig | None = None,
+    by_area: bool = False,
+    normaliser_mm: float | None = None,
+) -> float:
+    """Average root mean square error: the mean of RMSE(prediction -> scan) and RMSE(scan -> prediction).
+
+    Args:
+        vertices: Of the prediction [mm].
+        faces: Its triangles, counter-clockwise seen from outside.
+        scan_vertices: Of the scan [mm].
+        scan_faces: Its triangles.
+        landmarks: The same points on prediction and scan; without them nothing is aligned.
+        nose_tip: Of the scan.
+        crop_mm: Distance from the nose tip up to which vertices count; the paper's are 80 to 110.
+        icp: Numbers of the alignment.
+        by_area: Whether a vertex counts by its faces' areas, so that the number does not depend on where a mesh is
+            dense; each counts once otherwise, as published.
+        normaliser_mm: Length that the error is divided by, such as the scan's interocular distance; it has no unit
+            then.
+
+    Returns:
+        The error [mm].
+
+    Raises:
+        InputError: As :func:`compare_surfaces`, or the normaliser is not positive.
+
+    Example:
+        >>> import trimesh
+        >>> ball, larger = (trimesh.creation.icosphere(subdivisions=4, radius=radius) for radius in (100.0, 102.0))
+        >>> round(armse(ball.vertices, ball.faces, larger.vertices, larger.faces), 1)
+        2.0
+    """
+    if normaliser_mm is not None and not normaliser_mm > 0.0:
+        raise InputError(f"normaliser_mm: is {normaliser_mm}; give a length.")
+    found = compare_surfaces(
+        vertices, faces, scan_vertices, scan_faces, landmarks=landmarks, nose_tip=nose_tip, crop_mm=crop_mm, icp=icp
+    )
+    weights = (found.prediction_areas, found.scan_areas) if by_area else (None, None)
+    both = [root_mean_square(values, weight) for values, weight in zip((found.prediction_mm, found.scan_mm), weights)]
+    return float(np.mean(both)) / (1.0 if normaliser_mm is None else normaliser_mm)
+
+
+def root_mean_square(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None) -> float:
+    """Root mean square of what is not NaN.
+
+    Args:
+        values: Distances, NaN where they do not count.
+        weights: Weight of each, or None for equal ones.
+
+    Returns:
+        One number in their unit.
+    """
+    counts = np.isfinite(values)
+    weights = np.ones(len(values)) if weights is None else weights
+    return float(np.sqrt(np.sum(weights[counts] * values[counts] ** 2) / np.sum(weights[counts])))
+
+
+def _vertex_normals(surface: SurfaceTree) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, " v"]]:
+    """Unit normals by the faces' areas, and a third of these."""
+    count = len(surface.vertices)
+    corners = surface.faces.ravel()
+    weighted = np.repeat(surface.normals * surface.areas[:, None], 3, axis=0)
+    normals = np.stack([np.bincount(corners, column, count) for column in weighted.T], axis=1)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    areas = np.bincount(corners, np.repeat(surface.areas, 3), count) / 3.0
+    return normals / np.where(length > 0.0, length, 1.0), areas

@@ -1,0 +1,129 @@
+"""Errors whose answers are known: balls, a head against itself, parts of surfaces."""
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from digitaltwin.evaluation import IcpConfig, align_closest_points, armse, compare_surfaces, rough_alignment
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.head import landmark_points
+from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.types import InputError
+
+
+def ball(radius=100.0, subdivisions=5, shift=(0.0, 0.0, 0.0)):
+    mesh = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
+    return np.asarray(mesh.vertices) + shift, np.asarray(mesh.faces)
+
+
+@pytest.fixture(scope="module")
+def face(head):
+    """The mean head, its seven landmarks, and a place far away where a scanner might have it."""
+    vertices, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
+    seven = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
+    turn = Rotation.from_euler("yxz", [130.0, -25.0, 70.0], degrees=True).as_matrix()
+    return vertices, faces, seven, lambda points: points @ turn.T + [300.0, -1200.0, 80.0]
+
+
+@pytest.mark.parametrize("by_area", [False, True])
+@pytest.mark.parametrize("subdivisions", [4, 5])
+def test_concentric_balls_are_their_radii_apart(by_area, subdivisions):
+    found = armse(*ball(100.0), *ball(103.0, subdivisions), by_area=by_area)
+    assert found == pytest.approx(3.0, abs=0.12), "but for the flatness of faces"
+    assert armse(*ball(100.0), *ball(103.0), normaliser_mm=60.0) == pytest.approx(0.05, rel=0.02)
+
+
+def test_a_shifted_ball_is_off_by_the_shift_over_the_root_of_three():
+    """The distance is the shift's part along the normal, whose mean square over a ball is a third."""
+    found = compare_surfaces(*ball(), *ball(shift=(0.0, 3.0, 0.0)))
+    assert armse(*ball(), *ball(shift=(0.0, 3.0, 0.0))) == pytest.approx(3.0 / np.sqrt(3.0), rel=0.01)
+    poles = np.argsort(np.asarray(ball()[0])[:, 1])[[0, -1]]
+    np.testing.assert_allclose(found.signed_mm[poles], [3.0, -3.0], atol=0.05)
+
+
+def test_a_head_is_no_distance_from_itself_wherever_it_stands(face):
+    vertices, faces, seven, move = face
+    assert armse(vertices, faces, vertices, faces) < 1e-6
+    scan = move(vertices)
+    given = (seven + np.random.default_rng(0).normal(size=seven.shape), move(seven))
+    found = compare_surfaces(vertices, faces, scan, faces, landmarks=given)
+    np.testing.assert_allclose(found.vertices, scan, atol=1e-3)
+    assert armse(vertices, faces, scan, faces, landmarks=given) < 1e-3
+
+
+@pytest.mark.parametrize("with_scale", [False, True])
+def test_size_counts_unless_it_is_free(face, with_scale):
+    vertices, faces, seven, move = face
+    scan, nose = move(1.05 * vertices), move(1.05 * seven)[4]
+    given = {"landmarks": (seven, move(1.05 * seven)), "nose_tip": nose, "crop_mm": 95.0}
+    error = armse(vertices, faces, scan, faces, **given, icp=IcpConfig(with_scale=with_scale))
+    assert error < 1e-3 if with_scale else 0.5 < error < 5.0
+
+
+def test_a_mirror_image_is_not_mirrored_back(face):
+    """A face is not symmetric: its mirror image, aligned as well as can be, stays another."""
+    vertices, faces, seven, _ = face
+    bump = np.exp(-np.sum((vertices - [35.0, -30.0, 15.0]) ** 2, axis=1) / 800.0)
+    lopsided = vertices + bump[:, None] * [0.0, 0.0, 6.0]
+    mirrored, turned = lopsided * [-1.0, 1.0, 1.0], faces[:, ::-1]
+    given = (seven, (seven * [-1.0, 1.0, 1.0])[[3, 2, 1, 0, 4, 6, 5]])
+    found = compare_surfaces(lopsided, faces, mirrored, turned, landmarks=given)
+    assert np.linalg.det(found.placement.rotation) == pytest.approx(1.0)
+    assert armse(lopsided, faces, mirrored, turned, landmarks=given, nose_tip=seven[4], crop_mm=80.0) > 0.5
+
+
+def test_where_a_surface_ends_nothing_is_measured():
+    """Half a ball against a whole one: what lies beyond the rim has no counterpart."""
+    vertices, faces = ball()
+    half = faces[(vertices[faces][..., 2] > 0.0).all(axis=1)]
+    found = compare_surfaces(vertices, faces, vertices, half)
+    assert armse(vertices, faces, vertices, half) < 1e-6
+    assert np.isnan(found.prediction_mm[vertices[:, 2] < -5.0]).all()
+    assert np.isfinite(found.prediction_mm[vertices[:, 2] > 8.0]).all()
+    assert np.isnan(found.scan_mm[vertices[:, 2] < -5.0]).all(), "vertices of no face are no part of a scan"
+
+
+def test_a_crop_keeps_what_is_near_the_nose():
+    """A ball with a dent at one side: from the other it is not seen."""
+    vertices, faces = ball()
+    dented = vertices * np.where(vertices[:, :1] > 80.0, 0.95, 1.0)
+    near, far = (
+        armse(dented, faces, vertices, faces, nose_tip=np.array([side * 100.0, 0.0, 0.0]), crop_mm=50.0)
+        for side in (1.0, -1.0)
+    )
+    assert far < 1e-6
+    assert near > 2.0
+
+
+def test_closest_points_agree_with_the_motion_that_was_made(face):
+    """From five degrees and five millimetres off, on a denser surface of the same shape, trimmed and with holes."""
+    vertices, faces, _, _ = face
+    finer = trimesh.Trimesh(vertices, faces, process=False).subdivide()
+    kept = np.random.default_rng(0).uniform(size=len(finer.faces)) > 0.05
+    scan = SurfaceTree(np.asarray(finer.vertices), np.asarray(finer.faces)[kept])
+    turn = Rotation.from_rotvec(np.deg2rad([3.0, -4.0, 2.0])).as_matrix()
+    front = vertices[:, 2] > 0.0
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    moved = (vertices @ turn.T + [3.0, -2.0, 4.0])[front]
+    start = rough_alignment(np.eye(3), np.eye(3))
+    found = align_closest_points(moved, (mesh.vertex_normals @ turn.T)[front], scan, start)
+    np.testing.assert_allclose(found.placement.apply(moved), vertices[front], atol=0.02)
+    assert found.converged
+    assert found.rms_mm < 0.01
+
+
+def test_what_cannot_be_compared_is_named(face):
+    vertices, faces, seven, _ = face
+    with pytest.raises(InputError, match="scan vertices: 1 of .* are not finite"):
+        armse(vertices, faces, np.where(np.arange(len(vertices))[:, None] == 7, np.nan, vertices), faces)
+    with pytest.raises(InputError, match="prediction faces: has shape"):
+        armse(vertices, np.zeros((0, 3), int), vertices, faces)
+    with pytest.raises(InputError, match="give both, or none"):
+        armse(vertices, faces, vertices, faces, crop_mm=95.0)
+    with pytest.raises(InputError, match="lie on a line"):
+        armse(vertices, faces, vertices, faces, landmarks=(seven[:1] + np.arange(3)[:, None], seven[:3]))
+    with pytest.raises(InputError, match="points lie over one another"):
+        armse(vertices, faces, vertices, faces[:, ::-1], landmarks=(seven, seven))
+    with pytest.raises(InputError, match="within the crop"):
+        armse(vertices, faces, vertices, faces, nose_tip=np.array([0.0, 0.0, 900.0]), crop_mm=50.0)

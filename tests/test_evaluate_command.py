@@ -1,0 +1,47 @@
+"""`python -m experiments.evaluate`, as its users call it."""
+
+import csv
+import subprocess
+import sys
+
+from digitaltwin.io.arrays import load_arrays
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "experiments.evaluate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_example_is_scored_and_goes_on_where_it_was(tmp_path):
+    out = tmp_path / "scores"
+    first = run("--quick", f"--out={out}")
+    assert first.returncode == 0, first.stderr
+    for name in ("errors.csv", "table.csv", "curves.png", "groups.png", "heatmaps.png", "index.html"):
+        assert (out / name).stat().st_size > 100, name
+    with (out / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    everybody = {float(row["crop_mm"]): float(row["armse_mm"]) for row in rows if row["group"] == "all"}
+    assert list(everybody) == [80.0, 90.0, 95.0, 100.0, 110.0]
+    assert 1.0 < everybody[80.0] < everybody[110.0] < 6.0, "the mean head is some millimetres from anybody"
+    scored = sorted((out / "scored").iterdir())
+    assert len(scored) == 8
+    arrays, _ = load_arrays(scored[0])
+    assert arrays["signed_mm"].shape == arrays["vertices"].shape[:1]
+
+    # The same folders again: what is done is kept, what is lost is done.
+    written = scored[0].stat().st_mtime_ns
+    scored[1].unlink()
+    folders = [f"--{part}={out / 'example' / part}" for part in ("predictions", "scans")]
+    again = run(*folders, f"--groups={out / 'example' / 'groups.csv'}", f"--out={out}")
+    assert again.returncode == 0, again.stderr
+    assert scored[0].stat().st_mtime_ns == written
+    assert scored[1].exists()
+    assert again.stdout == first.stdout
+
+
+def test_wrong_folders_are_named(tmp_path):
+    found = run(f"--predictions={tmp_path}", f"--scans={tmp_path}", f"--out={tmp_path / 'out'}")
+    assert found.returncode == 2
+    assert "holds no meshes" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert run(f"--out={tmp_path / 'out'}").returncode == 2
