@@ -108,6 +108,7 @@ def align_closest_points(
     normals: Float[np.ndarray, "n 3"],
     surface: SurfaceTree,
     start: Placement,
+    *,
     config: IcpConfig | None = None,
 ) -> IcpResult:
     """Trimmed point-to-plane ICP.

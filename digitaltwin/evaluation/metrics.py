@@ -87,7 +87,7 @@ def compare_surfaces(
         icp = IcpConfig() if icp is None else icp
         rough = rough_alignment(*landmarks, with_scale=icp.with_scale)
         near = within(rough.apply(prediction.vertices)) & (areas > 0.0)
-        placement = align_closest_points(prediction.vertices[near], normals[near], scan, rough, icp).placement
+        placement = align_closest_points(prediction.vertices[near], normals[near], scan, rough, config=icp).placement
     placed = placement.apply(prediction.vertices)
     moved = SurfaceTree(placed, prediction.faces, name="prediction")
     scan_areas = _vertex_normals(scan)[1]

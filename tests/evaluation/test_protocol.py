@@ -1,5 +1,7 @@
 """Folders of predictions and scans: what is paired, what is refused, what comes out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
@@ -70,7 +72,7 @@ def test_a_subjects_predictions_count_once():
     """Two of one subject at 1 and 3 mm, one of another at 4: their mean is that of 2 and 4."""
 
     def pair(subject, name, group):
-        return Pair(subject, name, group, *[None] * 4)  # type: ignore[arg-type]
+        return Pair(subject, name, group, *[Path(name)] * 4)
 
     pairs = [pair("a", "a/1", "x"), pair("a", "a/2", "x"), pair("b", "b", "y")]
     errors = [PairErrors(*np.full((6, 2), value)) for value in (1.0, 3.0, 4.0)]
