@@ -81,7 +81,7 @@ def closest_points(
         >>> square = jnp.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
         >>> found = closest_points(jnp.array([[1.5, 0.5, 3.0]]), square, jnp.array([[0, 1, 2], [0, 2, 3]]))
         >>> found.points.tolist(), found.faces.tolist(), found.distances.tolist()
-        ([[1.5, 0.5, 0.0]], [0], [3.0]))
+        ([[1.5, 0.5, 0.0]], [0], [3.0])
     """
     count, triangles = len(points), vertices[faces]
     point_blocks = _blocks(lax.stop_gradient(points), points_at_once)
