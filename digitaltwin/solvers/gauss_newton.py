@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-_ROUNDING = 256.0
+_ROUNDING = 128.0
 """Units of the last place that a sum of squares may rise by and still count as equal. More than its own rounding: a
 residual is the small difference of large numbers, such as two image positions of hundreds of pixels, and keeps what
 they were rounded by."""

@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting_comparison import cases, compare, first_unknowns, state_of, varied_photo
+from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of, varied_photo
 from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
 from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
 from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter, mesh_points_of, steps
@@ -22,6 +22,7 @@ CASES = {case.name: case for case in cases()}
     [
         ("contour sliding", range(4), ("float64", "float32")),
         ("far-off starts, damped", range(2), ("float64",)),
+        ("468 points", range(4, 6), ("float64",)),
         ("468 points, contour sliding", range(4, 6), ("float64", "float32")),
         ("paper", range(6, 8), ("float64",)),
     ],
@@ -33,6 +34,7 @@ def test_every_step_is_the_full_size_sparse_step(head, name, seeds, types):
     for step in steps:
         for dtype, difference in step.items():
             assert not difference.beyond(dtype)
+            assert difference.energy < 0.1 * TOLERANCE_MM[dtype]
             assert difference.rejected in ((1, 2) if CASES[name].far_off else (0,))
 
 

@@ -107,7 +107,7 @@ def test_steps_in_a_wrong_direction_do_not_converge(start, iterations):
         damping=Damping(start=start),
     )
     assert found.status != CONVERGED
-    np.testing.assert_allclose(found.point, 1.0, atol=2e-4)
+    np.testing.assert_allclose(found.point, 1.0, atol=1e-4)
 
 
 def test_a_nan_proposal_stalls_and_keeps_its_point():
