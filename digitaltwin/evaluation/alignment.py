@@ -14,10 +14,12 @@ Letters: n points.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
+from digitaltwin.geometry.alignment import align
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.types import InputError
 
@@ -64,7 +66,7 @@ class IcpResult(NamedTuple):
 def rough_alignment(
     landmarks: Float[np.ndarray, "n 3"], targets: Float[np.ndarray, "n 3"], *, with_scale: bool = False
 ) -> Placement:
-    """The rigid map, or similarity, that takes landmarks nearest to others: least squares (Umeyama 1991).
+    """The rigid map, or similarity, that takes landmarks nearest to others, by :mod:`digitaltwin.geometry.alignment`.
 
     Args:
         landmarks: At least three, not on a line.
@@ -96,10 +98,9 @@ def rough_alignment(
         extents = np.linalg.svd(spread, compute_uv=False)
         if extents[1] <= 1e-6 * extents[0]:
             raise InputError(f"{name}: lie on a line, so they give no rotation; give others.")
-    u, singular, vt = np.linalg.svd(centred_target.T @ centred)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * signs) @ vt
-    scale = float(np.sum(singular * signs) / np.sum(centred**2)) if with_scale else 1.0
+    # About the centroids, so that float32 has nothing to lose to where a scanner puts its origin.
+    fitted = align(jnp.float32(centred), jnp.float32(centred_target), with_scale=with_scale)
+    scale, rotation = float(fitted.scale), Rotation.from_matrix(np.asarray(fitted.rotation, np.float64)).as_matrix()
     return Placement(scale, rotation, target_centre - scale * rotation @ centre)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import igl
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+from trimesh.triangles import points_to_barycentric
 
 from digitaltwin.geometry.surface import refuse_where
 from digitaltwin.types import InputError
@@ -93,7 +94,8 @@ class SurfaceTree:
         """
         given = np.ascontiguousarray(points, dtype=np.float64)
         _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
-        return SurfacePoints(found, index, _barycentric(found, self.vertices[self.faces[index]]))
+        weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
+        return SurfacePoints(found, index, weights / weights.sum(axis=1, keepdims=True))
 
     def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
         """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.
@@ -115,15 +117,3 @@ def _boundary_edges(faces: np.ndarray, count: int) -> np.ndarray:
     edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     keys, uses = np.unique(edges[:, 0] * count + edges[:, 1], return_counts=True)
     return keys[uses == 1]
-
-
-def _barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Weights of the corners of triangles at points within them."""
-    a, first, second = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    away = points - a
-    aa, ab, bb = (np.sum(x * y, axis=1) for x, y in ((first, first), (first, second), (second, second)))
-    u, v = np.sum(away * first, axis=1), np.sum(away * second, axis=1)
-    area = np.maximum(aa * bb - ab * ab, np.finfo(np.float64).tiny)
-    weights = np.stack([(bb * u - ab * v) / area, (aa * v - ab * u) / area], axis=1)
-    weights = np.clip(np.concatenate([1.0 - weights.sum(axis=1, keepdims=True), weights], axis=1), 0.0, 1.0)
-    return weights / weights.sum(axis=1, keepdims=True)
