@@ -35,6 +35,10 @@ class Placement(NamedTuple):
         """Place points."""
         return self.scale * points @ self.rotation.T + self.translation
 
+    def undo(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """Take placed points back."""
+        return (points - self.translation) @ self.rotation / self.scale
+
 
 @dataclass(frozen=True)
 class IcpConfig:

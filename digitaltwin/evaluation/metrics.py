@@ -89,19 +89,20 @@ def compare_surfaces(
         near = within(rough.apply(prediction.vertices)) & (areas > 0.0)
         placement = align_closest_points(prediction.vertices[near], normals[near], scan, rough, config=icp).placement
     placed = placement.apply(prediction.vertices)
-    moved = SurfaceTree(placed, prediction.faces, name="prediction")
     scan_areas = _vertex_normals(scan)[1]
 
-    def distances(points: np.ndarray, own_areas: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
-        counts = within(points) & (own_areas > 0.0)  # a vertex of no face is no part of the surface
+    def distances(points: np.ndarray, counts: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
+        """In the other surface's own frame, where its tree stands."""
         closest = other.closest(points)
-        counts &= ~other.on_rim(closest)
+        counts = counts & ~other.on_rim(closest)
         away = points - closest.points
         signed = np.sum(away * other.normals[closest.faces], axis=1)
         return np.where(counts, np.linalg.norm(away, axis=1), np.nan), np.where(counts, signed, np.nan)
 
-    to_scan, signed = distances(placed, areas, scan)
-    to_prediction, _ = distances(scan.vertices, scan_areas, moved)
+    # A vertex of no face, whose area is zero, is no part of the surface.
+    to_scan, signed = distances(placed, within(placed) & (areas > 0.0), scan)
+    counted = within(scan.vertices) & (scan_areas > 0.0)
+    to_prediction = placement.scale * distances(placement.undo(scan.vertices), counted, prediction)[0]
     if np.isnan(to_scan).all() or np.isnan(to_prediction).all():
         raise InputError(
             "surfaces: nothing of them lies over one another within the crop; check alignment and nose tip."
