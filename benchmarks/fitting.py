@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.scipy.linalg import solve_triangular
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from benchmarks import machine
@@ -64,13 +65,13 @@ from digitaltwin.fitting import (
     make_fitter,
     mesh_points_of,
 )
+from digitaltwin.fitting.steps import is_direct
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.files import make_folder, write_json
 from experiments import command
 
 SIZES = (None, 2925)  # None: the shipped skin
 BATCHES = (1, 64, 1024)
-ACCELERATOR_BATCHES = (1, 16, 256, 1024, 4096, 16_384, 65_536)
 CURVE = (None, 5_000, 10_000, 20_000, 35_000, 50_000)
 PHOTOS = 8
 REACHED = 1e-4
@@ -111,6 +112,12 @@ class Workload(NamedTuple):
         """Ours."""
         points = (mesh_points_of if self.mesh else landmark_points_of)(head)
         return make_fitter(head, replace(self.config(), iterations=iterations), points=points)
+
+
+ACCELERATOR_BATCHES = {
+    Workload(None, sliding=True): (1, 64, 1024, 4096, 16_384, 65_536),
+    Workload(None, mesh=True, sliding=True): (1, 64, 1024),
+}
 
 
 def make_task(workload: Workload, photos: int) -> Task:
@@ -405,14 +412,17 @@ def plot(path: Path, results: list[dict[str, Any]], curve: list[dict[str, float]
     plt.close(figure)
 
 
-def measure_accelerator(seconds: float) -> list[dict[str, Any]]:
-    """Ours on the accelerator, for batches up to where its memory ends."""
-    workload = Workload(None, sliding=True)
+def measure_accelerator(workload: Workload, batches: tuple[int, ...], seconds: float) -> dict[str, Any]:
+    """Ours on the accelerator, for batches up to where its memory ends; its floor, and how far the processor's fit is.
+
+    The floor is the matrix work alone, as for the processor: five Cholesky factors, triangular solves and products of
+    as many heads as are computed side by side, by the libraries that JAX calls.
+    """
     head = workload.head()
     fitter, layout = workload.fitter(head), workload.layout(head)
     photos = [make_photo(head, layout, seed, known_shape=True) for seed in range(64)]
-    found = []
-    for batch in ACCELERATOR_BATCHES:
+    rows = []
+    for batch in batches:
         call = fit_batch_of(fitter, photos, batch)
         begun = time.perf_counter()
         try:
@@ -424,9 +434,40 @@ def measure_accelerator(seconds: float) -> list[dict[str, Any]]:
             break
         first = time.perf_counter() - begun
         times = timings([call], seconds)
-        found.append({"batch": batch, "first_call_s": first, **times, "heads_per_s": 1e3 * batch / times["ms"]})
-        print(f"batch {batch:6}: {times['ms']:10.2f} ms, {found[-1]['heads_per_s']:10.0f} heads/s", flush=True)
+        rows.append({"batch": batch, "first_call_s": first, **times, "heads_per_s": 1e3 * batch / times["ms"]})
+        print(f"  batch {batch:6}: {times['ms']:10.2f} ms, {rows[-1]['heads_per_s']:10.0f} heads/s", flush=True)
+    shapes, landmarks, scores, weights = stack(photos, len(photos))
+    here, there = (
+        fit_batch(fitter, shapes, landmarks, IMAGE_SIZE, scores=scores, weights=weights, devices=devices)
+        for devices in (None, jax.devices("cpu"))
+    )
+    apart_mm = float(np.max(np.linalg.norm(np.asarray(here.vertices) - np.asarray(there.vertices), axis=-1)))
+    print(f"  vertices at most {apart_mm:.1e} mm from the processor's fit", flush=True)
+    found = {"landmarks": fitter.landmark_count, "batches": rows, "from_processor_mm": apart_mm}
+    if is_direct(1, fitter.landmark_count):
+        found["floor_heads_per_s"] = accelerator_floor(fitter.landmark_count, len(head.expressions) + 8, 2048)
+        print(f"  floor: {found['floor_heads_per_s']:.0f} heads/s", flush=True)
     return found
+
+
+def accelerator_floor(landmarks: int, columns: int, heads: int) -> float:
+    """Heads a second, were there nothing but the matrix work of five iterations."""
+    keys = jax.random.split(jax.random.key(0))
+    half = jax.random.normal(keys[0], (heads, 2 * landmarks, 3 * landmarks), jnp.float32)
+    right = jax.random.normal(keys[1], (heads, 2 * landmarks, columns), jnp.float32)
+
+    def system(half: jax.Array) -> jax.Array:
+        return jnp.eye(len(half)) + jnp.matmul(half, half.T, precision="highest") / half.shape[1]
+
+    @jax.jit
+    def once(systems: jax.Array, right: jax.Array) -> jax.Array:
+        factors = jnp.linalg.cholesky(systems, symmetrize_input=False)
+        whitened = solve_triangular(factors, right, lower=True)
+        return jnp.einsum("bri,brj->bij", whitened, whitened, precision="highest")
+
+    systems = jax.jit(jax.vmap(system))(half)
+    jax.block_until_ready(once(systems, right))
+    return 1e3 * heads / (ITERATIONS * timings([partial(once, systems, right)], 2.0)["ms"])
 
 
 def main() -> None:
@@ -437,11 +478,13 @@ def main() -> None:
     described = {"machine": machine.describe("jax", "jaxlib", "numpy", "scipy"), "seconds_an_entry": seconds}
     if jax.default_backend() != "cpu":
         device = jax.devices()[0].device_kind
-        print(f"{device}; 104 landmarks, {ITERATIONS} iterations")
-        rows = measure_accelerator(seconds)
+        found = []
+        for workload, batches in ACCELERATOR_BATCHES.items():
+            print(f"{device}; {'mesh points' if workload.mesh else 'landmarks'}, sliding, {ITERATIONS} iterations")
+            found.append(measure_accelerator(workload, batches[:2] if _QUICK.value else batches, seconds))
         if folder is not None:
             name = re.sub(r"\W+", "_", device).lower()
-            write_json(folder / f"fitting_{name}.json", {**described, "device": device, "batches": rows})
+            write_json(folder / f"fitting_{name}.json", {**described, "device": device, "workloads": found})
         return
     names = ["CHOLMOD, Gauss-Newton", "optimistix GN, Cholesky"] if _QUICK.value else list(PEERS)
     workloads = [Workload(size, mesh=mesh) for mesh in (False, True) for size in SIZES]
