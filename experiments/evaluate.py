@@ -8,43 +8,24 @@ was stopped goes on where it was. Writes errors.csv (a row for each prediction a
 crop, with 1.96 standard errors), curves.png, groups.png, heatmaps.png, and index.html with all of them.
 """
 
-import csv
 import html
-import io
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import asdict
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from digitaltwin.evaluation import (
-    LANDMARKS,
-    GroupErrors,
-    IcpConfig,
-    Pair,
-    PairErrors,
-    ProtocolConfig,
-    evaluate_pair,
-    find_pairs,
-    group_errors,
-    read_landmarks,
-)
-from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.evaluation import GroupErrors, IcpConfig, Pair, PairErrors, ProtocolConfig, find_pairs, group_errors
 from digitaltwin.io.files import make_folder, write_bytes
-from digitaltwin.io.meshes import read_surface
 from digitaltwin.types import InputError
 from experiments import command
+from experiments.scores import draw_heat_map, png, score_all, write_csv, write_surface
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
-from matplotlib.collections import PolyCollection  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "Folder of the predictions.")
 _SCANS = flags.DEFINE_string("scans", None, "Folder of the scans.")
@@ -55,41 +36,8 @@ _WITH_SCALE = flags.DEFINE_bool("with_scale", False, "Whether a prediction's siz
 _BY_AREA = flags.DEFINE_bool("by_area", False, "Whether vertices count by the areas of their faces.")
 _QUICK = flags.DEFINE_bool("quick", False, "Score the mean head on eight subjects of the shipped database.")
 
-SATURATED_MM = 5.0
-"""Where the heat maps' colours end; the paper's."""
 SHOWN = 24
 """Heat maps on the sheet."""
-
-
-def score(pair: Pair, config: ProtocolConfig, folder: Path) -> PairErrors:
-    """Score a prediction, or read what an earlier run has found."""
-    path = folder / f"{pair.name.replace('/', '__')}.npz"
-    files = (pair.prediction, pair.prediction_landmarks, pair.scan, pair.scan_landmarks)
-    settings: dict[str, Any] = {
-        "config": asdict(config),
-        "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
-    }
-    if path.exists():
-        arrays, found = load_arrays(path)
-        if _as_json(found.get("settings")) == _as_json(settings):
-            return PairErrors(*(arrays[name] for name in PairErrors._fields))
-    errors, comparison = evaluate_pair(pair, config)
-    heat = {"vertices": comparison.vertices.astype(np.float32), "signed_mm": comparison.signed_mm.astype(np.float32)}
-    save_arrays(path, {**errors._asdict(), **heat}, {"settings": settings})
-    return errors
-
-
-def _as_json(value: Any) -> Any:
-    """Tuples as the lists they come back as."""
-    if isinstance(value, dict):
-        return {key: _as_json(part) for key, part in value.items()}
-    return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def score_all(pairs: list[Pair], config: ProtocolConfig, folder: Path, executor: Executor) -> list[PairErrors]:
-    """All of them, side by side; whichever cannot be used ends the run, what was done before is kept."""
-    jobs = executor.map(partial(score, config=config, folder=folder), pairs)
-    return list(tqdm(jobs, total=len(pairs), desc="evaluate", unit=" predictions"))
 
 
 def draw_curves(table: dict[str, GroupErrors], crops_mm: tuple[float, ...]) -> bytes:
@@ -99,7 +47,7 @@ def draw_curves(table: dict[str, GroupErrors], crops_mm: tuple[float, ...]) -> b
         axis.errorbar(crops_mm, group.mean, group.margin, marker="o", capsize=3, label=f"{name} ({group.subjects})")
     axis.set(xlabel="distance from the nose tip, mm", ylabel="ARMSE, mm", ylim=(0, None))
     axis.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def draw_groups(table: dict[str, GroupErrors], crops_mm: tuple[float, ...]) -> bytes:
@@ -109,7 +57,7 @@ def draw_groups(table: dict[str, GroupErrors], crops_mm: tuple[float, ...]) -> b
     axis.bar(list(table), means, yerr=margins, capsize=4, color="#2b6cb0")
     axis.set(ylabel="ARMSE, mm", title=f"within {crops_mm[-1]:g} mm of the nose tip")
     axis.tick_params(axis="x", rotation=30)
-    return _png(figure)
+    return png(figure)
 
 
 def draw_heat_maps(pairs: list[Pair], folder: Path) -> bytes:
@@ -121,45 +69,13 @@ def draw_heat_maps(pairs: list[Pair], folder: Path) -> bytes:
                                 layout="constrained")  # fmt: skip
     drawn = None
     for axis, pair in zip(axes.flat, chosen):
-        arrays, _ = load_arrays(folder / f"{pair.name.replace('/', '__')}.npz")
-        faces = read_surface(pair.prediction)[1]
-        seen = arrays["vertices"] @ _upright(read_landmarks(pair.scan_landmarks, read_surface(pair.scan)[0]))
-        corners, values = seen[faces], arrays["signed_mm"][faces].mean(axis=1)
-        front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0.0
-        order = np.flatnonzero(front)[np.argsort(corners[front][:, :, 2].mean(axis=1))]
-        drawn = PolyCollection(
-            list(corners[order][:, :, :2]), array=np.ma.masked_invalid(values[order]), cmap="coolwarm",
-            clim=(-SATURATED_MM, SATURATED_MM), edgecolors="face", linewidths=0.2,
-        )  # fmt: skip
-        drawn.get_cmap().set_bad("0.85")
-        axis.add_collection(drawn)
-        axis.autoscale()
-        axis.set_aspect("equal")
+        drawn = draw_heat_map(axis, pair, folder)
         axis.set_title(pair.name, fontsize=7)
     for axis in axes.flat:
         axis.axis("off")
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.6, label="prediction outside the scan, mm")
-    return _png(figure)
-
-
-def _upright(landmarks: np.ndarray) -> np.ndarray:
-    """Columns: the subject's left, up, and out of the face, from the scan's landmarks."""
-    by_name = dict(zip(LANDMARKS, landmarks))
-    left = by_name["left_eye_outer"] - by_name["right_eye_outer"]
-    mouth = 0.5 * (by_name["mouth_left"] + by_name["mouth_right"])
-    up = 0.5 * (by_name["left_eye_outer"] + by_name["right_eye_outer"]) - mouth
-    left /= np.linalg.norm(left)
-    up -= (up @ left) * left
-    up /= np.linalg.norm(up)
-    return np.stack([left, up, np.cross(left, up)], axis=1)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def rows_of_errors(pairs: list[Pair], errors: list[PairErrors], crops_mm: tuple[float, ...]) -> list[list[Any]]:
@@ -179,13 +95,6 @@ def rows_of_table(table: dict[str, GroupErrors], crops_mm: tuple[float, ...]) ->
         for name, group in table.items()
         for i, crop in enumerate(crops_mm)
     ]
-
-
-def write_csv(path: Path, rows: list[list[Any]]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
 
 
 def page(rows: list[list[Any]], config: ProtocolConfig, count: int) -> bytes:
@@ -210,7 +119,6 @@ border left out, each vertex counted as {counted}; aligned by seven landmarks an
 def make_example(folder: Path) -> tuple[Path, Path, Path]:
     """Folders in the layout: eight test subjects as scans, the mean head as the prediction of each."""
     import jax.numpy as jnp
-    import trimesh
 
     from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
     from digitaltwin.head.markup import ALIGNMENT
@@ -220,10 +128,8 @@ def make_example(folder: Path) -> tuple[Path, Path, Path]:
     chosen = np.flatnonzero(np.asarray(subjects.test))[:: max(1, int(np.sum(np.asarray(subjects.test))) // 8)][:8]
 
     def write(place: Path, vertices: Any) -> None:
-        mesh = trimesh.Trimesh(np.asarray(vertices), np.asarray(head.faces), process=False)
-        write_bytes(place, cast(bytes, mesh.export(file_type="ply")))
         points = np.asarray(landmark_points(head, jnp.asarray(vertices)))[ALIGNMENT]
-        write_csv(place.with_suffix(".csv"), [[name, *map(float, p)] for name, p in zip(LANDMARKS, points)])
+        write_surface(place, vertices, head.faces, points)
 
     groups = []
     for number in chosen:

@@ -123,7 +123,7 @@ def make_truth(head: HeadModel, folder: str | Path, config: TruthConfig) -> Trut
     folder = make_folder(folder)
     subjects = load_subjects()
     people = cast(subjects, config)
-    dresser = _Dresser(head, subjects)
+    dresser = Dresser(head, subjects)
     rows = []
     for number in tqdm(range(config.count), desc="renders", unit=" renders"):
         path = folder / f"render-{number:03d}.npz"
@@ -171,17 +171,39 @@ def cast(subjects: Subjects, config: TruthConfig) -> Int[np.ndarray, " n"]:
     return np.array(people)
 
 
-def draw_scene(head: HeadModel, subjects: Subjects, subject: int, number: int, config: TruthConfig) -> Truth:
-    """Everything true of one render; nothing seen yet."""
+def draw_scene(
+    head: HeadModel,
+    subjects: Subjects,
+    subject: int,
+    number: int,
+    config: TruthConfig,
+    *,
+    angles_deg: Sequence[float] | None = None,
+    expression: Float[np.ndarray, " e"] | None = None,
+) -> Truth:
+    """Everything true of one render; nothing seen yet.
+
+    Args:
+        head: the model.
+        subjects: all of them.
+        subject: who is rendered.
+        number: of the render, a seed: scenes of one number differ in what is given only.
+        config: what decides the renders.
+        angles_deg: yaw, pitch and roll; drawn by default.
+        expression: weights; drawn by default.
+    """
     rng = np.random.default_rng([config.seed, number, 1])
     person = np.random.default_rng([config.seed, subject, 2])  # who is rendered twice has one face
     neutral = np.asarray(neutral_shape(head, subjects.identity[subject]), np.float64)
     neutral += draw_remainder(head, person, config.remainder_mm)
-    expression = draw_expression(head.expression_names, rng)
+    # Drawn even where they are given, so that what is drawn after them stays the same.
+    drawn = draw_expression(head.expression_names, rng)
+    expression = drawn if expression is None else np.asarray(expression, np.float32)
     vertices = express(head, jnp.asarray(neutral, jnp.float32), jnp.asarray(expression))
     place = number // 2 % (len(YAW_BINS_DEG) - 1)
     yaw = rng.uniform(YAW_BINS_DEG[place], YAW_BINS_DEG[place + 1]) * rng.choice([-1, 1])
     angles = np.array([yaw, *rng.uniform(-TILT_DEG, TILT_DEG, 2)])
+    angles = angles if angles_deg is None else np.asarray(angles_deg, np.float64)
     size = np.array(_SIZES[rng.integers(len(_SIZES))])
     return Truth(
         neutral=neutral.astype(np.float32),
@@ -231,23 +253,37 @@ def draw_expression(names: Sequence[str], rng: np.random.Generator) -> Float[np.
 
 def _draw_camera(rng: np.random.Generator, middle: np.ndarray, angles_deg: np.ndarray, size: np.ndarray) -> Camera:
     """A camera that sees the face's middle [mm, head frame] near the image's."""
-    yaw, pitch, roll = np.deg2rad(angles_deg)
-    turn = Rotation.from_rotvec([0, 0, roll]) * Rotation.from_rotvec([pitch, 0, 0]) * Rotation.from_rotvec([0, yaw, 0])
     while True:
         distance = rng.uniform(*_DISTANCE_MM)
         focal = np.exp(rng.uniform(*np.log(_FOCAL_PER_SIDE))) * size.max()
         if _PX_PER_MM[0] < focal / distance < _PX_PER_MM[1]:
             break
     ray = np.array([*rng.uniform(-0.07, 0.07, 2) * size[::-1] / focal, 1.0])
-    translation = distance * ray - np.array([1, -1, -1]) * turn.apply(middle)
-    parts = (turn.as_matrix(), translation, focal, size[::-1] / 2)
-    return _camera(parts)
+    return aim_camera(middle, angles_deg, size, focal_px=focal, ray_mm=distance * ray)
+
+
+def aim_camera(
+    middle: np.ndarray, angles_deg: Sequence[float] | np.ndarray, size: np.ndarray, *, focal_px: float, ray_mm: Any
+) -> Camera:
+    """A camera that has a point of the head frame where it is wanted.
+
+    Args:
+        middle: the point [mm].
+        angles_deg: yaw (positive: to the subject's left), pitch and roll of the head.
+        size: height and width of the image [px].
+        focal_px: focal length.
+        ray_mm: where the point is to be in the camera frame.
+    """
+    yaw, pitch, roll = np.deg2rad(angles_deg)
+    turn = Rotation.from_rotvec([0, 0, roll]) * Rotation.from_rotvec([pitch, 0, 0]) * Rotation.from_rotvec([0, yaw, 0])
+    translation = np.asarray(ray_mm) - np.array([1, -1, -1]) * turn.apply(middle)
+    return _camera((turn.as_matrix(), translation, focal_px, np.asarray(size)[::-1] / 2))
 
 
 # Pictures
 
 
-class _Dresser:
+class Dresser:
     """Textures of subjects: skin in their tone, painted brows and hair, irises."""
 
     def __init__(self, head: HeadModel, subjects: Subjects):
