@@ -94,6 +94,19 @@ def test_the_remainder_is_of_its_size_and_outside_the_basis(head):
     assert np.abs(along).max() < 1e-6 * np.linalg.norm(field)
 
 
+def test_a_still_remainder_neither_moves_nor_turns_the_face(head):
+    field = draw_remainder(head, np.random.default_rng(0), 1.5, still=True)
+    face, mean = np.asarray(head.regions.face), np.asarray(head.mean, np.float64)
+    assert np.sqrt((field[face] ** 2).sum(1).mean()) == pytest.approx(1.5)
+    along = np.einsum("ivx,vx->i", np.asarray(head.identity, np.float64), field)
+    assert np.abs(along).max() < 1e-6 * np.linalg.norm(field)
+    arms = mean[face] - mean[face].mean(axis=0)
+    assert np.abs(field[face].mean(axis=0)).max() < 1e-6
+    assert np.abs(np.cross(arms, field[face]).mean(axis=0)).max() < 1e-5
+    border = np.asarray(head.faces)[face[np.asarray(head.faces)].sum(axis=1) == 1]
+    assert np.linalg.norm(field[border] - field[border[:, [1, 2, 0]]], axis=2).max() < 3.0, "torn at the face's border"
+
+
 def test_expressions_are_few_units_within_bounds(head):
     rng = np.random.default_rng(0)
     drawn = np.array([draw_expression(head.expression_names, rng) for _ in range(400)])

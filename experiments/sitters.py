@@ -1,0 +1,196 @@
+"""People whose shape is known, and their pictures: subjects of the database, and the real scan that ships.
+
+``python -m experiments.accuracy`` makes avatars of the pictures and compares them with the shapes. A subject is
+rendered as in :mod:`experiments.truth`, remainder included, without an expression. The scan is rendered with its own
+photographic texture, which brought its light along.
+
+Letters: v vertices, f faces, t texture coordinates.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+from trimesh.visual import TextureVisuals
+
+from digitaltwin.evaluation import read_landmarks, rough_alignment
+from digitaltwin.geometry.camera import Camera, camera_points
+from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
+from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io.assets import asset_path
+from digitaltwin.render import Surface, flat_lighting, render_mesh
+from experiments.truth import Dresser, TruthConfig, aim_camera, draw_scene, render
+
+VIEWS = ("front", "turned")
+TURN_DEG = 30.0
+"""Yaw of a turned head, to either side by turns."""
+UNSTEADY_DEG = 5.0
+"""Nobody looks straight into a lens: most that yaw, pitch and roll are off, either way; alike for a person's views."""
+SCAN = "scan"
+"""Name of the scanned man ..."""
+SCAN_GROUP = "male-caucasian"
+"""... and his group."""
+
+# A telephone at arm's length: 31 mm on a 35-mm film.
+_SCAN_SIZE, _SCAN_FOCAL_PX, _SCAN_DISTANCE_MM = (640, 512), 544.0, 450.0
+_SCAN_BACKGROUND = (0.72, 0.75, 0.78)
+_MM = 1000.0  # the file is in metres
+
+
+class Sitter(NamedTuple):
+    """Somebody whose shape is known."""
+
+    name: str
+    group: str
+    """Gender and ethnicity, as ``HeadModel.group_names`` has them."""
+    vertices: Float[np.ndarray, "v 3"]
+    """The neutral face [mm], in any frame."""
+    faces: Int[np.ndarray, "f 3"]
+    landmarks: Float[np.ndarray, "7 3"]
+    """The seven of :data:`digitaltwin.evaluation.LANDMARKS`."""
+    within: Float[np.ndarray, "v 3"] | None
+    """What of the shape the identity basis holds, head frame; None of the scan, which has a topology of its own."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture and how it was taken."""
+
+    pixels: Float[np.ndarray, "h w 3"]
+    """sRGB."""
+    camera: Camera
+    angles_deg: tuple[float, float, float]
+    """Yaw (positive: to the subject's left), pitch, roll."""
+
+
+def choose_subjects(subjects: Subjects, count: int) -> Int[np.ndarray, " count"]:
+    """Subjects of all groups in turn, those held out for tests first; fewer are the beginning of more.
+
+    Args:
+        subjects: all of them.
+        count: how many.
+
+    Returns:
+        Their indices.
+    """
+    group, training = np.asarray(subjects.group), ~np.asarray(subjects.test)
+    order = np.lexsort([np.arange(len(group)), training, group])  # by group, in it test people first
+    first = np.searchsorted(group[order], group[order])
+    rank = np.arange(len(order)) - first
+    return order[np.lexsort([group[order], rank])][:count]
+
+
+def view_angles(view: str, number: int, seed: int) -> tuple[float, float, float]:
+    """Yaw, pitch and roll [degrees] of a sitter's head in one of :data:`VIEWS`."""
+    unsteady = np.random.default_rng([seed, number, 6]).uniform(-UNSTEADY_DEG, UNSTEADY_DEG, 3)
+    turn = 0.0 if view == "front" else TURN_DEG * (1 - 2 * (number % 2))
+    yaw, pitch, roll = unsteady + [turn, 0.0, 0.0]
+    return float(yaw), float(pitch), float(roll)
+
+
+# Subjects
+
+
+def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int, config: TruthConfig) -> Sitter:
+    """A subject, with the remainder that the identity basis lacks.
+
+    Args:
+        head: the model.
+        subjects: all of them.
+        subject: which one.
+        number: of the sitter, a seed.
+        config: of the remainder, and the seed.
+    """
+    neutral = draw_scene(head, subjects, subject, number, config).neutral
+    return Sitter(
+        name=f"subject-{subject:03d}",
+        group=subjects.group_names[int(subjects.group[subject])],
+        vertices=neutral,
+        faces=np.asarray(head.faces),
+        landmarks=np.asarray(landmark_points(head, jnp.asarray(neutral)))[ALIGNMENT],
+        within=np.asarray(neutral_shape(head, subjects.identity[subject])),
+    )
+
+
+def shoot_subject(
+    head: HeadModel, subjects: Subjects, dresser: Dresser, subject: int, number: int, view: str, config: TruthConfig
+) -> Shot:
+    """The picture of a subject without expression; light, hair, lens and distance are those of the number.
+
+    Args:
+        head: the model.
+        subjects: all of them.
+        dresser: of these.
+        subject: which one.
+        number: as for :func:`seat_subject`.
+        view: one of :data:`VIEWS`.
+        config: as for :func:`seat_subject`.
+    """
+    angles = view_angles(view, number, config.seed)
+    rest = np.zeros(len(head.expression_names), np.float32)
+    scene = draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=rest)
+    looks = np.random.default_rng([config.seed, number, 3])
+    pixels = render(head, scene, *dresser.dress(subject, looks), looks)
+    return Shot(pixels, scene.camera, angles)
+
+
+# The scan
+
+
+def seat_scan() -> Sitter:
+    """The man of the shipped scan, in his own frame."""
+    mesh, _ = _load_scan()
+    vertices = np.asarray(mesh.vertices, np.float64)
+    landmarks = read_landmarks(asset_path("scan.csv"), vertices)
+    return Sitter(SCAN, SCAN_GROUP, _MM * vertices, np.asarray(mesh.faces), _MM * landmarks, None)
+
+
+def shoot_scan(head: HeadModel, view: str) -> Shot:
+    """The scan rendered with its own texture, evenly lit; "front" is where its landmarks lie as the mean head's do.
+
+    Args:
+        head: the model.
+        view: one of :data:`VIEWS`.
+    """
+    mesh, visual = _load_scan()
+    sitter = seat_scan()
+    mean_landmarks = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
+    placement = rough_alignment(sitter.landmarks, mean_landmarks)
+    angles = (0.0 if view == "front" else TURN_DEG, 0.0, 0.0)
+    camera = aim_camera(
+        placement.apply(sitter.landmarks).mean(axis=0),
+        angles,
+        np.array(_SCAN_SIZE),
+        focal_px=_SCAN_FOCAL_PX,
+        ray_mm=[0.0, 0.0, _SCAN_DISTANCE_MM],
+    )
+    faces = jnp.asarray(mesh.faces, jnp.int32)
+    material: Any = visual.material  # of one of trimesh's many kinds
+    surface = Surface(
+        vertices=camera_points(camera, jnp.asarray(placement.apply(sitter.vertices), jnp.float32)),
+        faces=faces,
+        uv=jnp.asarray(visual.uv, jnp.float32),
+        uv_faces=faces,
+        texture=jnp.asarray(np.asarray(material.baseColorTexture.convert("RGB"), np.float32) / 255.0),
+    )
+    height, width = _SCAN_SIZE
+    shot = render_mesh(
+        (surface,),
+        camera.focal_px,
+        jnp.asarray(camera.principal_point_px),
+        height=height,
+        width=width,
+        lighting=flat_lighting(),
+        background=jnp.array(_SCAN_BACKGROUND),
+    )
+    return Shot(np.asarray(shot.colour), camera, angles)
+
+
+def _load_scan() -> tuple[trimesh.Trimesh, TextureVisuals]:
+    mesh = trimesh.load(asset_path("scan.glb"), process=False, force="mesh")
+    assert isinstance(mesh, trimesh.Trimesh)
+    assert isinstance(mesh.visual, TextureVisuals)
+    return mesh, mesh.visual
