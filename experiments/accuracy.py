@@ -5,15 +5,14 @@
 Pictures of people whose shape is known (:mod:`experiments.sitters`), from the front and turned, go through
 :func:`digitaltwin.create_avatar`, which is told nothing of the lens. The avatar's neutral skin is scored on the true
 shape by the protocol of :mod:`digitaltwin.evaluation`, its size kept and its size free; so are two guesses that need no
-picture, the mean head and the mean of the person's group, and what of the person the identity basis holds. Subjects of
-the database have the head's topology, so for them also the distances of true counterparts are measured.
+picture, the mean head and the mean of the person's group, the head model's and that of the group's training people, and
+what of the person the identity basis holds. Subjects of the database have the head's topology, so for them also the
+distances of true counterparts are measured.
 
 The folder is continued where a run was stopped; what an earlier version of the chain has made of a picture is kept too,
 so name another folder after a change. Writes accuracy.md (the tables), accuracy.csv and accuracy.json (every number),
 accuracy.png (pictures and heat maps); in pictures, scans, predictions and groups.csv what was scored, in the layout of
 ``python -m experiments.evaluate``; in reports what the chain says of every avatar.
-
-Letters: n people, d crops, v vertices.
 """
 
 import json
@@ -22,44 +21,47 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from absl import flags
-from jaxtyping import Array, Float
-from PIL import Image
+from jaxtyping import Array
 from tqdm import tqdm
 
 from digitaltwin import create_avatar
 from digitaltwin.avatar import make_workshop
-from digitaltwin.evaluation import IcpConfig, Pair, PairErrors, ProtocolConfig, find_pairs
-from digitaltwin.geometry.alignment import align, transform
-from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
+from digitaltwin.evaluation import ProtocolConfig
+from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.files import make_folder, write_bytes, write_json
 from digitaltwin.io.images import write_image
-from digitaltwin.io.meshes import read_surface
 from digitaltwin.types import InputError
 from experiments import command
-from experiments.scores import draw_heat_map, png, score_all, write_csv, write_surface
+from experiments.likeness import (
+    BASELINES,
+    BASIS,
+    CROP_MM,
+    as_json,
+    draw_sheet,
+    rows_of_scores,
+    score_counterparts,
+    score_sizes,
+    write_tables,
+)
+from experiments.scores import write_csv, write_surface
 from experiments.sitters import (
-    SCAN,
     VIEWS,
     Shot,
     Sitter,
     choose_subjects,
+    mean_of_kin,
     seat_scan,
     seat_subject,
     shoot_scan,
     shoot_subject,
 )
 from experiments.truth import Dresser, TruthConfig
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
 
 _OUT = flags.DEFINE_string("out", "out/accuracy", "Folder for the results; made if it is missing, continued if not.")
 _PEOPLE = flags.DEFINE_integer("people", 20, "Subjects of the database.", lower_bound=1)
@@ -68,43 +70,6 @@ _REMAINDER = flags.DEFINE_float("remainder_mm", TruthConfig.remainder_mm, "What 
 _STILL = flags.DEFINE_bool("still", True, "Whether that is freed of the face's rigid motion.")
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes that score side by side.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "One subject from the front, one crop, no scan.")
-
-BASELINES = ("mean", "group")
-"""Guesses that need no picture."""
-BASIS = "basis"
-"""The truth without the remainder: nobody who stays in the identity basis is nearer, but for the alignment."""
-TITLES = {
-    "front": "avatar, from the front",
-    "turned": "avatar, turned",
-    "mean": "mean head",
-    "group": "mean of the group",
-    "basis": "truth within the basis",
-}
-SIZES = {"kept": False, "free": True}
-"""Whether a prediction's size is fitted to the truth's."""
-CROP_MM = 95.0
-"""The crop at which one number stands for all."""
-QUICK_CROPS_MM = (CROP_MM,)
-SHOWN = 5
-"""Subjects on the sheet."""
-
-Scores = dict[str, dict[str, dict[str, PairErrors]]]
-"""By size, person, prediction."""
-
-
-class CounterpartErrors(NamedTuple):
-    """Distances [mm] of the face's vertices from their true counterparts, after an alignment on those vertices."""
-
-    rms: float
-    mean: float
-    median: float
-    rms_scaled: float
-    """With the size aligned too."""
-    scale: float
-    """By which the prediction is enlarged then."""
-
-
-# What is scored
 
 
 def check_settings(out: Path, config: TruthConfig) -> None:
@@ -118,9 +83,10 @@ def check_settings(out: Path, config: TruthConfig) -> None:
     write_json(path, wanted)
 
 
-def seat(head: HeadModel, config: TruthConfig, *, with_scan: bool) -> tuple[list[Sitter], Callable[[int, str], Shot]]:
+def seat(
+    head: HeadModel, subjects: Subjects, config: TruthConfig, *, with_scan: bool
+) -> tuple[list[Sitter], Callable[[int, str], Shot]]:
     """The sitters, and a camera: what takes the picture of one of them, by number and view."""
-    subjects = load_subjects()
     chosen = [int(subject) for subject in choose_subjects(subjects, config.count)]
     sitters = [seat_subject(head, subjects, subject, number, config) for number, subject in enumerate(chosen)]
     dressers: list[Dresser] = []  # made for the first picture; where all are there, never
@@ -135,13 +101,18 @@ def seat(head: HeadModel, config: TruthConfig, *, with_scan: bool) -> tuple[list
     return sitters + [seat_scan()] * with_scan, shoot
 
 
-def write_guesses(head: HeadModel, sitter: Sitter, folder: Path) -> None:
+def write_guesses(head: HeadModel, subjects: Subjects, sitter: Sitter, folder: Path) -> None:
     """The scan to be scored on, and the predictions that need no picture, unless they are there."""
     scan = make_folder(folder / "scans") / f"{sitter.name}.ply"
     if not scan.exists():
         write_surface(scan, sitter.vertices, sitter.faces, sitter.landmarks)
     group = head.group_names.index(sitter.group)
-    guesses = {"mean": head.mean, "group": neutral_shape(head, head.group_identity[group]), BASIS: sitter.within}
+    guesses = {
+        "mean": head.mean,
+        "group": neutral_shape(head, head.group_identity[group]),
+        "kin": mean_of_kin(head, subjects, sitter.group),
+        BASIS: sitter.within,
+    }
     for name, vertices in guesses.items():
         if vertices is not None:
             _write_prediction(head, folder / "predictions" / sitter.name / f"{name}.ply", vertices)
@@ -186,259 +157,6 @@ def make_avatars(
             write_json(report, {"truth": truth, "report": avatar.report})  # last: where it stands, all do
 
 
-# Errors
-
-
-def score_sizes(folder: Path, sitters: Sequence[Sitter], views: Sequence[str], protocol: ProtocolConfig) -> Scores:
-    """Every prediction of the sitters by the protocol, size kept and size free."""
-    write_csv(folder / "groups.csv", [[sitter.name, sitter.group] for sitter in sitters])
-    names = {sitter.name for sitter in sitters}
-    kinds = (*views, *BASELINES, BASIS)
-    pairs = [pair for pair in _pairs(folder) if pair.subject in names and _prediction(pair) in kinds]
-    scores: Scores = {}
-    with ProcessPoolExecutor(_WORKERS.value, mp_context=get_context("spawn")) as executor:
-        for size, with_scale in SIZES.items():
-            config = ProtocolConfig(crops_mm=protocol.crops_mm, icp=IcpConfig(with_scale=with_scale))
-            errors = score_all(pairs, config, make_folder(folder / f"size-{size}"), executor)
-            table = scores.setdefault(size, {sitter.name: {} for sitter in sitters})
-            for pair, error in zip(pairs, errors):
-                table[pair.subject][_prediction(pair)] = error
-    return scores
-
-
-def _pairs(folder: Path) -> list[Pair]:
-    return find_pairs(folder / "predictions", folder / "scans")
-
-
-def _prediction(pair: Pair) -> str:
-    return pair.name.split("/")[1]
-
-
-def score_counterparts(
-    head: HeadModel, folder: Path, sitters: Sequence[Sitter], predictions: Sequence[str]
-) -> dict[str, dict[str, CounterpartErrors]]:
-    """Errors of true counterparts, by person and prediction, of those who have the head's topology."""
-    table: dict[str, dict[str, CounterpartErrors]] = {}
-    for sitter in sitters:
-        if sitter.within is None:
-            continue
-        for name in predictions:
-            path = folder / "predictions" / sitter.name / f"{name}.ply"
-            if path.exists():
-                found = jnp.asarray(read_surface(path)[0], jnp.float32)
-                errors = compare_counterparts(found, jnp.asarray(sitter.vertices), head.regions.face)
-                table.setdefault(sitter.name, {})[name] = CounterpartErrors(*map(float, errors))
-    return table
-
-
-@jax.jit
-def compare_counterparts(
-    found: Float[Array, "v 3"], true: Float[Array, "v 3"], region: Array
-) -> tuple[Array, Array, Array, Array, Array]:
-    """The fields of :class:`CounterpartErrors` over a region's vertices, a mask; aligned on those, rigidly."""
-    weights = region.astype(found.dtype)
-
-    def distances(*, with_scale: bool) -> tuple[Array, Array]:
-        move = align(found, true, weights=weights, with_scale=with_scale)
-        away = jnp.linalg.norm(transform(move, found) - true, axis=1)
-        return jnp.where(region, away, jnp.nan), move.scale
-
-    rigid, _ = distances(with_scale=False)
-    scaled, scale = distances(with_scale=True)
-    rms, rms_scaled = (jnp.sqrt(jnp.nanmean(away**2)) for away in (rigid, scaled))
-    return rms, jnp.nanmean(rigid), jnp.nanmedian(rigid), rms_scaled, scale
-
-
-def mean_and_margin(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of some people's numbers, and 1.96 standard errors of it; NaN of a single one."""
-    array = np.asarray(values, np.float64)
-    margin = 1.96 * array.std(ddof=1) / np.sqrt(len(array)) if len(array) > 1 else np.nan
-    return float(array.mean()), float(margin)
-
-
-def paired(first: dict[str, float], second: dict[str, float]) -> tuple[tuple[float, float], int, int]:
-    """How much smaller the second error is than the first, over the people who have both.
-
-    Args:
-        first: errors by person.
-        second: likewise.
-
-    Returns:
-        Mean and margin of first minus second, how many people's second is the smaller, and of how many.
-    """
-    gains = [first[name] - second[name] for name in first if name in second]
-    return mean_and_margin(gains), sum(gain > 0 for gain in gains), len(gains)
-
-
-# Tables
-
-
-def write_tables(
-    scores: Scores,
-    counterparts: dict[str, dict[str, CounterpartErrors]],
-    crops_mm: Sequence[float],
-    views: Sequence[str],
-    refused: dict[str, str],
-) -> str:
-    """All tables as Markdown.
-
-    Args:
-        scores: by size, person and prediction; the person named :data:`SCAN` has tables of his own.
-        counterparts: by person and prediction.
-        crops_mm: of the scores.
-        views: which avatars there are.
-        refused: why pictures were, by their name.
-    """
-    subjects = {size: {who: row for who, row in table.items() if who != SCAN} for size, table in scores.items()}
-    scan = {size: {who: row for who, row in table.items() if who == SCAN} for size, table in scores.items()}
-    headings = " | ".join(f"{crop:g} mm" for crop in crops_mm)
-    parts = []
-    for size in SIZES:
-        parts.append(f"ARMSE of the subjects, size {size}, mm\n")
-        parts += _table(f"| | people | {headings} |", _armse_rows(subjects[size], views))
-        parts.append(
-            f"What an avatar gains on a guess, of the same person, size {size}: ARMSE, mm (people with a gain)\n"
-        )
-        parts += _table(f"| | {headings} |", _gain_rows(subjects[size], views))
-    at = list(crops_mm).index(CROP_MM)
-    parts.append(f"Truth to prediction, within {CROP_MM:g} mm, size kept; and true counterparts over the face, mm\n")
-    heading = "| | median | mean | counterparts, RMS | mean | median | RMS, size free | enlarged by |"
-    parts += _table(heading, _distance_rows(subjects["kept"], counterparts, views, at))
-    gained = []
-    for view in views:
-        for guess in BASELINES:
-            columns = [
-                {who: getattr(row[name], field) for who, row in counterparts.items() if name in row}
-                for field in ("rms", "rms_scaled")
-                for name in (guess, view)
-            ]
-            both = [paired(*columns[i : i + 2]) for i in (0, 2)]
-            cells = [f"{_plus(*gain)} ({better} of {people})" for gain, better, people in both]
-            gained.append([f"{TITLES[view]} against {TITLES[guess]}", *cells])
-    parts.append("What an avatar gains on a guess in true counterparts, RMS, mm (people who gain)\n")
-    parts += _table("| | size kept | size free |", gained)
-    if scan["kept"]:
-        for size in SIZES:
-            parts.append(f"ARMSE of the scan, size {size}, mm\n")
-            rows = [row[:1] + row[2:] for row in _armse_rows(scan[size], views)]
-            errors = scan[size][SCAN]
-            extra = [[f"{getattr(errors[name], field)[at]:.2f}" for field in ("median", "mean")]
-                     for name in _names(scan[size], views)]  # fmt: skip
-            heading = f"| | {headings} | median, {CROP_MM:g} mm | mean, {CROP_MM:g} mm |"
-            parts += _table(heading, [row + more for row, more in zip(rows, extra)])
-    parts += [f"Refused: {name}: {why}\n" for name, why in refused.items()]
-    return "\n".join(parts)
-
-
-def _table(heading: str, rows: list[list[str]]) -> list[str]:
-    columns = heading.count("|") - 1
-    return [heading, "|---" * columns + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-
-def _plus(mean: float, margin: float) -> str:
-    return f"{mean:.2f}" if np.isnan(margin) else f"{mean:.2f} ± {margin:.2f}"
-
-
-def _names(people: dict[str, dict[str, Any]], views: Sequence[str]) -> list[str]:
-    """The predictions that somebody has, avatars first."""
-    return [name for name in (*views, *BASELINES, BASIS) if any(name in row for row in people.values())]
-
-
-def _armse(people: dict[str, dict[str, PairErrors]], name: str, crop: int) -> dict[str, float]:
-    return {who: float(row[name].armse[crop]) for who, row in people.items() if name in row}
-
-
-def _armse_rows(people: dict[str, dict[str, PairErrors]], views: Sequence[str]) -> list[list[str]]:
-    rows = []
-    for name in _names(people, views):
-        errors = np.array([row[name].armse for row in people.values() if name in row])
-        cells = [_plus(*mean_and_margin(column)) for column in errors.T]
-        rows.append([TITLES[name], str(len(errors)), *cells])
-    return rows
-
-
-def _gain_rows(people: dict[str, dict[str, PairErrors]], views: Sequence[str]) -> list[list[str]]:
-    rows = []
-    crops = len(next(iter(next(iter(people.values())).values())).armse)
-    for view in views:
-        for guess in BASELINES:
-            found = [paired(_armse(people, guess, crop), _armse(people, view, crop)) for crop in range(crops)]
-            counts = " ".join(f"{better}" for _, better, _ in found)
-            of = found[0][2]
-            rows.append(
-                [
-                    f"{TITLES[view]} against {TITLES[guess]}",
-                    f"{counts} of {of}",
-                    *(_plus(*gain) for gain, _, _ in found),
-                ]
-            )
-    return rows
-
-
-def _distance_rows(
-    people: dict[str, dict[str, PairErrors]],
-    counterparts: dict[str, dict[str, CounterpartErrors]],
-    views: Sequence[str],
-    crop: int,
-) -> list[list[str]]:
-    rows = []
-    for name in _names(people, views):
-        near = [[row[name].median[crop], row[name].mean[crop]] for row in people.values() if name in row]
-        true = [row[name] for row in counterparts.values() if name in row]
-        columns = [*np.transpose(near), *np.transpose(true)]
-        cells = [_plus(*mean_and_margin(column)) for column in columns[:-1]]
-        scale = columns[-1]
-        rows.append([TITLES[name], *cells, f"{scale.mean():.3f} ({scale.min():.3f} to {scale.max():.3f})"])
-    return rows
-
-
-def rows_of_scores(scores: Scores, sitters: Sequence[Sitter], crops_mm: Sequence[float]) -> list[list[Any]]:
-    """accuracy.csv."""
-    rows: list[list[Any]] = [
-        ["person", "group", "prediction", "size", "crop_mm", *(f"{f}_mm" for f in PairErrors._fields)]
-    ]
-    for size, people in scores.items():
-        for sitter in sitters:
-            for name, errors in people[sitter.name].items():
-                for i, crop in enumerate(crops_mm):
-                    numbers = [f"{values[i]:.4f}" for values in errors]
-                    rows.append([sitter.name, sitter.group, name, size, f"{crop:g}", *numbers])
-    return rows
-
-
-def as_json(
-    scores: Scores,
-    counterparts: dict[str, dict[str, CounterpartErrors]],
-    sitters: Sequence[Sitter],
-    crops_mm: Sequence[float],
-    reports: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    """accuracy.json: every number by person, and what of each avatar's report tells why."""
-
-    def rounded(errors: PairErrors) -> dict[str, list[float]]:
-        return {field: [round(float(value), 4) for value in values] for field, values in errors._asdict().items()}
-
-    return {
-        "unit": "mm",
-        "crops_mm": list(crops_mm),
-        "people": {
-            sitter.name: {
-                "group": sitter.group,
-                "sizes": {
-                    size: {name: rounded(errors) for name, errors in people[sitter.name].items()}
-                    for size, people in scores.items()
-                },
-                "counterparts": {
-                    name: {field: round(value, 4) for field, value in errors._asdict().items()}
-                    for name, errors in counterparts.get(sitter.name, {}).items()
-                },
-                "avatars": reports[sitter.name],
-            }
-            for sitter in sitters
-        },
-    }
-
-
 def read_reports(folder: Path, sitters: Sequence[Sitter], views: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By person and view: true and found camera, residuals, or why the picture was refused."""
     table: dict[str, dict[str, Any]] = {}
@@ -449,54 +167,21 @@ def read_reports(folder: Path, sitters: Sequence[Sitter], views: Sequence[str]) 
     return table
 
 
-# The sheet
-
-
-def draw_sheet(folder: Path, sitters: Sequence[Sitter], scores: Scores, views: Sequence[str], crop: int) -> bytes:
-    """A row a person: each picture with its avatar's heat map, then those of the guesses; the scan last.
-
-    Above each heat map the ARMSE at one of the crops, size kept.
-    """
-    pairs = {pair.name: pair for pair in _pairs(folder)}
-    subjects = sorted((s for s in sitters if s.within is not None), key=lambda s: s.group)
-    shown = [subjects[i] for i in np.unique(np.linspace(0, len(subjects) - 1, SHOWN).round().astype(int))]
-    shown += [sitter for sitter in sitters if sitter.within is None]
-    columns = 2 * len(views) + len(BASELINES)
-    figure, axes = plt.subplots(
-        len(shown), columns, figsize=(2 * columns + 0.8, 2.5 * len(shown)), squeeze=False, layout="constrained"
-    )
-    drawn = None
-    for line, sitter in zip(axes, shown):
-        errors = scores["kept"][sitter.name]
-        for axis, view in zip(line[::2], views):
-            axis.imshow(Image.open(folder / "pictures" / f"{sitter.name}-{view}.png"))
-            axis.set_title(sitter.name if view == views[0] else view, fontsize=8)
-        for axis, name in zip([*line[1 : 2 * len(views) : 2], *line[2 * len(views) :]], (*views, *BASELINES)):
-            if name in errors:
-                drawn = draw_heat_map(axis, pairs[f"{sitter.name}/{name}"], folder / "size-kept")
-            said = f"{errors[name].armse[crop]:.2f} mm" if name in errors else "refused"
-            axis.set_title(f"{TITLES[name]}: {said}", fontsize=7)
-    for axis in axes.flat:
-        axis.axis("off")
-    if drawn is not None:
-        figure.colorbar(drawn, ax=axes, shrink=0.4, label="prediction outside the truth, mm")
-    return png(figure)
-
-
 def main() -> None:
     """Take the pictures, make the avatars, score them, print the tables, write everything."""
     command.keep_compiled_programs()
     out, quick = make_folder(_OUT.value), _QUICK.value
     views = VIEWS[:1] if quick else VIEWS
-    protocol = ProtocolConfig(crops_mm=QUICK_CROPS_MM) if quick else ProtocolConfig()
+    crops_mm = (CROP_MM,) if quick else ProtocolConfig().crops_mm
     config = TruthConfig(1 if quick else _PEOPLE.value, _SEED.value, _REMAINDER.value, _STILL.value)
     check_settings(out, config)
-    head = load_head()
-    sitters, shoot = seat(head, config, with_scan=not quick)
+    head, subjects = load_head(), load_subjects()
+    sitters, shoot = seat(head, subjects, config, with_scan=not quick)
     for sitter in sitters:
-        write_guesses(head, sitter, out)
+        write_guesses(head, subjects, sitter, out)
     make_avatars(head, sitters, shoot, views, out)
-    scores = score_sizes(out, sitters, views, protocol)
+    with ProcessPoolExecutor(_WORKERS.value, mp_context=get_context("spawn")) as executor:
+        scores = score_sizes(out, sitters, views, crops_mm, executor)
     counterparts = score_counterparts(head, out, sitters, (*views, *BASELINES, BASIS))
     reports = read_reports(out, sitters, views)
     refused = {
@@ -505,12 +190,12 @@ def main() -> None:
         for view, report in of_views.items()
         if "refused" in report
     }
-    tables = write_tables(scores, counterparts, protocol.crops_mm, views, refused)
+    tables = write_tables(scores, counterparts, crops_mm, views, refused)
     print(tables)
     write_bytes(out / "accuracy.md", tables.encode())
-    write_csv(out / "accuracy.csv", rows_of_scores(scores, sitters, protocol.crops_mm))
-    write_json(out / "accuracy.json", as_json(scores, counterparts, sitters, protocol.crops_mm, reports))
-    crop = protocol.crops_mm.index(CROP_MM)
+    write_csv(out / "accuracy.csv", rows_of_scores(scores, sitters, crops_mm))
+    write_json(out / "accuracy.json", as_json(scores, counterparts, sitters, crops_mm, reports))
+    crop = crops_mm.index(CROP_MM)
     write_bytes(out / "accuracy.png", draw_sheet(out, sitters, scores, views, crop))
 
 

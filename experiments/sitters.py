@@ -137,6 +137,12 @@ def shoot_subject(
     return Shot(pixels, scene.camera, angles)
 
 
+def mean_of_kin(head: HeadModel, subjects: Subjects, group: str) -> Float[np.ndarray, "v 3"]:
+    """The mean neutral shape [mm] of a group's training people."""
+    mine = ~np.asarray(subjects.test) & (np.asarray(subjects.group) == subjects.group_names.index(group))
+    return np.asarray(neutral_shape(head, jnp.mean(subjects.identity[mine], axis=0)))
+
+
 # The scan
 
 

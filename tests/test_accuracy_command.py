@@ -13,15 +13,7 @@ from scipy.spatial.transform import Rotation
 from digitaltwin.evaluation import PairErrors
 from digitaltwin.head import load_subjects
 from digitaltwin.io.files import write_json
-from digitaltwin.types import InputError
-from experiments.accuracy import (
-    CounterpartErrors,
-    check_settings,
-    compare_counterparts,
-    mean_and_margin,
-    paired,
-    write_tables,
-)
+from experiments.likeness import CounterpartErrors, compare_counterparts, mean_and_margin, paired, write_tables
 from experiments.sitters import (
     SCAN,
     TURN_DEG,
@@ -51,7 +43,7 @@ def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
     with (out / "accuracy.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["prediction"], row["size"]) for row in rows} == {
-        (prediction, size) for prediction in ("front", "mean", "group", "basis") for size in ("kept", "free")
+        (prediction, size) for prediction in ("front", "mean", "group", "kin", "basis") for size in ("kept", "free")
     }
     armse = {(row["prediction"], row["size"]): float(row["armse_mm"]) for row in rows}
     assert armse["basis", "kept"] < min(armse["front", "kept"], armse["mean", "kept"]) < 6.0
@@ -65,13 +57,6 @@ def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
     assert {path: path.stat().st_mtime_ns for path in written} == written
-
-
-def test_a_folder_of_other_settings_is_refused(tmp_path):
-    check_settings(tmp_path, TruthConfig(count=2))
-    check_settings(tmp_path, TruthConfig(count=3))
-    with pytest.raises(InputError, match="was begun with"):
-        check_settings(tmp_path, TruthConfig(seed=1))
 
 
 def test_subjects_are_held_out_ones_of_all_groups_in_turn():
@@ -135,23 +120,24 @@ def errors(armse):
 
 
 def test_tables_name_what_was_refused_and_keep_the_scan_apart():
-    counterparts = {"a": {name: CounterpartErrors(1.0, 1.0, 1.0, 1.0, 1.0) for name in ("front", "mean", "group")}}
+    names = ("front", "mean", "group", "kin")
+    counterparts = {"a": dict.fromkeys(names, CounterpartErrors(1.0, 1.0, 1.0, 1.0, 1.0))}
     people = {
-        "a": {"front": errors(1.0), "mean": errors(3.0), "group": errors(2.0)},
-        "b": {"mean": errors(4.0), "group": errors(2.0)},
-        SCAN: {"front": errors(7.0), "mean": errors(8.0), "group": errors(9.0)},
+        "a": {"front": errors(1.0), "mean": errors(3.0), "group": errors(2.0), "kin": errors(1.5)},
+        "b": {"mean": errors(4.0), "group": errors(2.0), "kin": errors(1.5)},
+        SCAN: dict.fromkeys(names, errors(7.0)),
     }
     text = write_tables(
         {"kept": people, "free": people}, counterparts, [95.0], ["front"], {"b-front": "image: shows no face."}
     )
     assert "| avatar, from the front | 1 | 1.00 |" in text
     assert "| mean head | 2 | 3.50 ± 0.98 |" in text
-    assert "| avatar, from the front against mean of the group | 1.00 (1 of 1) |" in text
+    assert "| avatar, from the front against the head's mean of the group | 1.00 (1 of 1) |" in text
     assert "| avatar, from the front | 7.00 | 7.00 | 7.00 |" in text
     assert "Refused: b-front: image: shows no face." in text
 
 
-def test_unusable_flags_end_with_one_line(tmp_path):
+def test_a_folder_of_other_settings_is_refused_in_one_line(tmp_path):
     write_json(tmp_path / "settings.json", {"seed": 5})
     found = run("--quick", f"--out={tmp_path}")
     assert found.returncode == 2
