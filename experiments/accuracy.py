@@ -7,7 +7,7 @@ Pictures of people whose shape is known (:mod:`experiments.sitters`), from the f
 shape by the protocol of :mod:`digitaltwin.evaluation`, its size kept and its size free; so are two guesses that need no
 picture, the mean head and the mean of the person's group, the head model's and that of the group's training people, and
 what of the person the identity basis holds. Subjects of the database have the head's topology, so for them also the
-distances of true counterparts are measured.
+distances of true counterparts are measured, also of fits that are told more of the truth (:mod:`experiments.causes`).
 
 The folder is continued where a run was stopped; what an earlier version of the chain has made of a picture is kept too,
 so name another folder after a change. Writes accuracy.md (the tables), accuracy.csv and accuracy.json (every number),
@@ -36,17 +36,21 @@ from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, lo
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.files import make_folder, write_bytes, write_json
 from digitaltwin.io.images import write_image
+from digitaltwin.perception import load_perception
 from digitaltwin.types import InputError
 from experiments import command
+from experiments.causes import fit_steps, look
 from experiments.likeness import (
     BASELINES,
     BASIS,
     CROP_MM,
+    CounterpartErrors,
     as_json,
     draw_sheet,
     rows_of_scores,
     score_counterparts,
     score_sizes,
+    write_causes,
     write_tables,
 )
 from experiments.scores import write_csv, write_surface
@@ -55,11 +59,13 @@ from experiments.sitters import (
     Shot,
     Sitter,
     choose_subjects,
+    frame_subject,
     mean_of_kin,
     seat_scan,
     seat_subject,
     shoot_scan,
     shoot_subject,
+    subject_name,
 )
 from experiments.truth import Dresser, TruthConfig
 
@@ -69,7 +75,7 @@ _SEED = flags.DEFINE_integer("seed", TruthConfig.seed, "Of the pictures.", lower
 _REMAINDER = flags.DEFINE_float("remainder_mm", TruthConfig.remainder_mm, "What the basis lacks of the people.", 0.0)
 _STILL = flags.DEFINE_bool("still", True, "Whether that is freed of the face's rigid motion.")
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes that score side by side.", lower_bound=1)
-_QUICK = flags.DEFINE_bool("quick", False, "One subject from the front, one crop, no scan.")
+_QUICK = flags.DEFINE_bool("quick", False, "One subject from the front, one crop, no scan, no causes.")
 
 
 def check_settings(out: Path, config: TruthConfig) -> None:
@@ -157,6 +163,26 @@ def make_avatars(
             write_json(report, {"truth": truth, "report": avatar.report})  # last: where it stands, all do
 
 
+def find_causes(
+    head: HeadModel, subjects: Subjects, config: TruthConfig, folder: Path, views: Sequence[str]
+) -> dict[str, dict[str, list[CounterpartErrors]]]:
+    """By view, the errors of every step of :mod:`experiments.causes` on the subjects' pictures that were not refused.
+
+    Fits of all pictures at once take less than a minute: they are made anew each time.
+    """
+    perception, table = load_perception(), {}
+    for view in views:
+        seen = []
+        for number, subject in enumerate(map(int, choose_subjects(subjects, config.count))):
+            name = f"{subject_name(subject)}-{view}"
+            if "refused" not in json.loads((folder / "reports" / f"{name}.json").read_text()):
+                scene = frame_subject(head, subjects, subject, number, view, config)
+                seen.append(look(head, perception, scene, folder / "pictures" / f"{name}.png"))
+        if seen:
+            table[view] = fit_steps(head, seen)
+    return table
+
+
 def read_reports(folder: Path, sitters: Sequence[Sitter], views: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By person and view: true and found camera, residuals, or why the picture was refused."""
     table: dict[str, dict[str, Any]] = {}
@@ -183,6 +209,7 @@ def main() -> None:
     with ProcessPoolExecutor(_WORKERS.value, mp_context=get_context("spawn")) as executor:
         scores = score_sizes(out, sitters, views, crops_mm, executor)
     counterparts = score_counterparts(head, out, sitters, (*views, *BASELINES, BASIS))
+    causes = {} if quick else find_causes(head, subjects, config, out, views)
     reports = read_reports(out, sitters, views)
     refused = {
         f"{name}-{view}": report["refused"]
@@ -190,13 +217,13 @@ def main() -> None:
         for view, report in of_views.items()
         if "refused" in report
     }
-    tables = write_tables(scores, counterparts, crops_mm, views, refused)
+    tables = write_tables(scores, counterparts, crops_mm, views, refused) + write_causes(causes)
     print(tables)
     write_bytes(out / "accuracy.md", tables.encode())
     write_csv(out / "accuracy.csv", rows_of_scores(scores, sitters, crops_mm))
-    write_json(out / "accuracy.json", as_json(scores, counterparts, sitters, crops_mm, reports))
+    write_json(out / "accuracy.json", as_json(scores, counterparts, sitters, crops_mm, reports, causes))
     crop = crops_mm.index(CROP_MM)
-    write_bytes(out / "accuracy.png", draw_sheet(out, sitters, scores, views, crop))
+    write_bytes(out / "accuracy.png", draw_sheet(out, sitters, scores, reports, views, crop))
 
 
 if __name__ == "__main__":

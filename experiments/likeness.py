@@ -207,6 +207,24 @@ def write_tables(
     return "\n".join(parts)
 
 
+def write_causes(causes: dict[str, dict[str, list[CounterpartErrors]]]) -> str:
+    """The steps of :mod:`experiments.causes` as a Markdown table.
+
+    Args:
+        causes: by view and the step's title, one a picture; without any there is no table.
+    """
+    if not causes:
+        return ""
+    rows = [
+        [title, view, *(_plus(*mean_and_margin([getattr(error, field) for error in errors]))
+                        for field in ("rms", "rms_scaled", "scale"))]
+        for view, steps in causes.items()
+        for title, errors in steps.items()
+    ]  # fmt: skip
+    heading = "| fit | view | RMS, size kept | size free | enlarged by |"
+    return "\n".join(["\nTrue counterparts of fits that are told more at each step, mm\n", *_table(heading, rows)])
+
+
 def _table(heading: str, rows: list[list[str]]) -> list[str]:
     columns = heading.count("|") - 1
     return [heading, "|---" * columns + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
@@ -282,8 +300,9 @@ def as_json(
     sitters: Sequence[Sitter],
     crops_mm: Sequence[float],
     reports: dict[str, dict[str, Any]],
+    causes: dict[str, dict[str, list[CounterpartErrors]]],
 ) -> dict[str, Any]:
-    """accuracy.json: every number by person, and what of each avatar's report tells why."""
+    """accuracy.json: every number by person, each avatar's report, and the steps of :mod:`experiments.causes`."""
 
     def rounded(errors: PairErrors) -> dict[str, list[float]]:
         return {field: [round(float(value), 4) for value in values] for field, values in errors._asdict().items()}
@@ -306,13 +325,25 @@ def as_json(
             }
             for sitter in sitters
         },
-    }
+        "causes": {
+            view: {title: [{field: round(value, 4) for field, value in error._asdict().items()} for error in errors]
+                   for title, errors in steps.items()}
+            for view, steps in causes.items()
+        },
+    }  # fmt: skip
 
 
 # The sheet
 
 
-def draw_sheet(folder: Path, sitters: Sequence[Sitter], scores: Scores, views: Sequence[str], crop: int) -> bytes:
+def draw_sheet(
+    folder: Path,
+    sitters: Sequence[Sitter],
+    scores: Scores,
+    reports: dict[str, dict[str, Any]],
+    views: Sequence[str],
+    crop: int,
+) -> bytes:
     """A row a person: each picture with its avatar's heat map, then those of the guesses; the scan last.
 
     Above each heat map the ARMSE at one of the crops, size kept.
@@ -329,7 +360,8 @@ def draw_sheet(folder: Path, sitters: Sequence[Sitter], scores: Scores, views: S
     for line, sitter in zip(axes, shown):
         errors = scores["kept"][sitter.name]
         for axis, view in zip(line[::2], views):
-            axis.imshow(Image.open(folder / "pictures" / f"{sitter.name}-{view}.png"))
+            picture = Image.open(folder / "pictures" / f"{sitter.name}-{view}.png")
+            axis.imshow(_near_the_face(picture, reports[sitter.name][view]))
             axis.set_title(sitter.name if view == views[0] else view, fontsize=8)
         for axis, name in zip([*line[1 : 2 * len(views) : 2], *line[2 * len(views) :]], (*views, *SHOWN_GUESSES)):
             if name in errors:
@@ -341,3 +373,14 @@ def draw_sheet(folder: Path, sitters: Sequence[Sitter], scores: Scores, views: S
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.4, label="prediction outside the truth, mm")
     return png(figure)
+
+
+def _near_the_face(picture: Image.Image, report: dict[str, Any]) -> Image.Image:
+    """A square about the face that was found; all of a picture that was refused."""
+    if "refused" in report:
+        return picture
+    left, top, right, bottom = report["report"]["face"]["box_px"]
+    middle, reach = np.array([left + right, top + bottom]) / 2, 1.1 * (bottom - top)
+    reach = min(reach, *middle, *(picture.size - middle))
+    corners = np.concatenate([middle - reach, middle + reach]).round().astype(int)
+    return picture.crop(tuple(corners.tolist()))

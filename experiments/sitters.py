@@ -22,7 +22,7 @@ from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import Surface, flat_lighting, render_mesh
-from experiments.truth import Dresser, TruthConfig, aim_camera, draw_scene, render
+from experiments.truth import Dresser, Truth, TruthConfig, aim_camera, draw_scene, render
 
 VIEWS = ("front", "turned")
 TURN_DEG = 30.0
@@ -94,6 +94,11 @@ def view_angles(view: str, number: int, seed: int) -> tuple[float, float, float]
 # Subjects
 
 
+def subject_name(subject: int) -> str:
+    """What a subject's files are called."""
+    return f"subject-{subject:03d}"
+
+
 def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int, config: TruthConfig) -> Sitter:
     """A subject, with the remainder that the identity basis lacks.
 
@@ -106,7 +111,7 @@ def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int,
     """
     neutral = draw_scene(head, subjects, subject, number, config).neutral
     return Sitter(
-        name=f"subject-{subject:03d}",
+        name=subject_name(subject),
         group=subjects.group_names[int(subjects.group[subject])],
         vertices=neutral,
         faces=np.asarray(head.faces),
@@ -115,26 +120,32 @@ def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int,
     )
 
 
-def shoot_subject(
-    head: HeadModel, subjects: Subjects, dresser: Dresser, subject: int, number: int, view: str, config: TruthConfig
-) -> Shot:
-    """The picture of a subject without expression; light, hair, lens and distance are those of the number.
+def frame_subject(
+    head: HeadModel, subjects: Subjects, subject: int, number: int, view: str, config: TruthConfig
+) -> Truth:
+    """What is true of the picture of a subject without expression; lens and distance are those of the number.
 
     Args:
         head: the model.
         subjects: all of them.
-        dresser: of these.
         subject: which one.
         number: as for :func:`seat_subject`.
         view: one of :data:`VIEWS`.
         config: as for :func:`seat_subject`.
     """
-    angles = view_angles(view, number, config.seed)
     rest = np.zeros(len(head.expression_names), np.float32)
-    scene = draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=rest)
+    angles = view_angles(view, number, config.seed)
+    return draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=rest)
+
+
+def shoot_subject(
+    head: HeadModel, subjects: Subjects, dresser: Dresser, subject: int, number: int, view: str, config: TruthConfig
+) -> Shot:
+    """That picture; light, brows and hair are those of the number too."""
+    scene = frame_subject(head, subjects, subject, number, view, config)
     looks = np.random.default_rng([config.seed, number, 3])
     pixels = render(head, scene, *dresser.dress(subject, looks), looks)
-    return Shot(pixels, scene.camera, angles)
+    return Shot(pixels, scene.camera, view_angles(view, number, config.seed))
 
 
 def mean_of_kin(head: HeadModel, subjects: Subjects, group: str) -> Float[np.ndarray, "v 3"]:

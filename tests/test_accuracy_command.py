@@ -5,21 +5,33 @@ import json
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.evaluation import PairErrors
-from digitaltwin.head import load_subjects
+from digitaltwin.geometry.camera import project
+from digitaltwin.head import landmark_points, load_subjects
 from digitaltwin.io.files import write_json
-from experiments.likeness import CounterpartErrors, compare_counterparts, mean_and_margin, paired, write_tables
+from experiments import causes
+from experiments.causes import Seen
+from experiments.likeness import (
+    CounterpartErrors,
+    compare_counterparts,
+    mean_and_margin,
+    paired,
+    write_causes,
+    write_tables,
+)
 from experiments.sitters import (
     SCAN,
     TURN_DEG,
     UNSTEADY_DEG,
     VIEWS,
     choose_subjects,
+    frame_subject,
     seat_scan,
     seat_subject,
     view_angles,
@@ -113,6 +125,23 @@ def test_means_and_gains_of_people():
     gain, better, people = paired({"a": 3.0, "b": 2.0, "c": 9.0}, {"a": 1.0, "b": 2.5})
     assert gain[0] == pytest.approx(0.75)
     assert (better, people) == (1, 2), "who has no avatar has no gain"
+
+
+def test_a_fit_of_true_landmarks_is_nearer_than_the_mean_head(head, monkeypatch):
+    subjects = load_subjects()
+    subject = int(choose_subjects(subjects, 1)[0])
+    scene = frame_subject(head, subjects, subject, 0, "front", TruthConfig(remainder_mm=0.0))
+    assert not scene.expression.any()
+    camera = jax.tree.map(jnp.asarray, scene.camera)
+    true = np.asarray(project(camera, landmark_points(head, jnp.asarray(scene.vertices))))
+    seen = Seen(true + 30.0, true, scene.scores, scene.image_size, scene.camera.focal_px, scene.neutral)
+    monkeypatch.setattr(causes, "STEPS", causes.STEPS[-1:])
+    (step,) = causes.STEPS
+    (error,) = causes.fit_steps(head, [seen])[step.title]
+    mean = CounterpartErrors(*map(float, compare_counterparts(head.mean, scene.neutral, head.regions.face)))
+    assert error.rms_scaled < 0.7 * mean.rms_scaled
+    assert step.title in write_causes({"front": {step.title: [error]}})
+    assert write_causes({}) == ""
 
 
 def errors(armse):

@@ -1,0 +1,111 @@
+"""Where an avatar's errors come from: its fit again, told a little more of the truth at each step.
+
+Of the pictures of ``python -m experiments.accuracy`` that show subjects, whose truth is known to the last landmark.
+
+Letters: n pictures, v vertices, e expressions, k landmarks.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from digitaltwin.fitting import FitConfig, Fitter, fit, fit_groups, make_fitter
+from digitaltwin.geometry.camera import project
+from digitaltwin.head import HeadModel, landmark_points
+from digitaltwin.io.images import read_image
+from digitaltwin.perception import Perception, detect_landmarks
+from experiments.likeness import CounterpartErrors, compare_counterparts
+from experiments.truth import Truth
+
+
+class Seen(NamedTuple):
+    """What is known of a picture, or of several in a leading axis."""
+
+    landmarks_px: Float[np.ndarray | Array, "*n k 2"]
+    """As detected ..."""
+    true_landmarks_px: Float[np.ndarray | Array, "*n k 2"]
+    """... and where the camera had them."""
+    scores: Float[np.ndarray | Array, "*n e"]
+    """Expression as read off the picture; truly there is none."""
+    image_size: Int[np.ndarray | Array, "*n 2"]
+    focal_px: Float[np.ndarray | Array, "*n"]
+    neutral: Float[np.ndarray | Array, "*n v 3"]
+    """The truth [mm]."""
+
+
+class Step(NamedTuple):
+    """One fit: what it is told."""
+
+    title: str
+    config: FitConfig
+    from_mean: bool = True
+    expression: bool = False
+    """Whether it is told that there is none."""
+    landmarks: bool = False
+    focal: bool = False
+
+
+_NO_EXPRESSION = 0.02  # deviation of the weights: as good as held, and still positive
+_NEUTRAL = FitConfig(expression_deviation=_NO_EXPRESSION)
+# True landmarks lie at their anchors, also where the head hides those.
+_ANCHORED = FitConfig(expression_deviation=_NO_EXPRESSION, sliding_contour=False)
+STEPS = (
+    Step("the chain's fit, from the best group's mean", FitConfig(), from_mean=False),
+    Step("from the mean head", FitConfig()),
+    Step("... and told that the face is neutral", _NEUTRAL, expression=True),
+    Step("... and given true landmarks", _ANCHORED, expression=True, landmarks=True),
+    Step("... and the true focal length", _ANCHORED, expression=True, landmarks=True, focal=True),
+)
+
+
+def look(head: HeadModel, perception: Perception, scene: Truth, picture: Path) -> Seen:
+    """What the networks read off a scene's picture, and what is true of it."""
+    face = detect_landmarks(read_image(picture).pixels, perception=perception)
+    camera = jax.tree.map(jnp.asarray, scene.camera)
+    true = project(camera, landmark_points(head, jnp.asarray(scene.vertices)))
+    return Seen(
+        np.asarray(face.landmarks_px),
+        np.asarray(true),
+        np.asarray(face.scores),
+        scene.image_size,
+        scene.camera.focal_px,
+        scene.neutral,
+    )
+
+
+def fit_steps(head: HeadModel, seen: Sequence[Seen]) -> dict[str, list[CounterpartErrors]]:
+    """Errors of each of :data:`STEPS`, by its title, one a picture.
+
+    Args:
+        head: the model.
+        seen: pictures.
+    """
+    batch = Seen(*(jnp.stack([jnp.asarray(part) for part in parts]) for parts in zip(*seen)))
+    table = {}
+    for step in STEPS:
+        told = batch._replace(
+            landmarks_px=batch.true_landmarks_px if step.landmarks else batch.landmarks_px,
+            scores=jnp.zeros_like(batch.scores) if step.expression else batch.scores,
+        )
+        neutral = _fit_all(make_fitter(head, step.config), told, from_mean=step.from_mean, focal=step.focal)
+        errors = jax.vmap(partial(compare_counterparts, region=head.regions.face))(neutral, batch.neutral)
+        table[step.title] = [CounterpartErrors(*map(float, row)) for row in zip(*errors)]
+    return table
+
+
+@partial(jax.jit, static_argnames=("from_mean", "focal"))
+def _fit_all(fitter: Fitter, seen: Seen, *, from_mean: bool, focal: bool) -> Float[Array, "n v 3"]:
+    def one(seen: Seen) -> Array:
+        options: dict[str, Any] = {"scores": seen.scores, "focal_px": seen.focal_px if focal else None}
+        landmarks = jnp.asarray(seen.landmarks_px)
+        if from_mean:
+            return fit(fitter, fitter.mean, landmarks, seen.image_size, **options).neutral
+        return fit_groups(fitter, landmarks, seen.image_size, **options).result.neutral
+
+    return jax.vmap(one)(seen)
