@@ -294,6 +294,22 @@ def rows_of_scores(scores: Scores, sitters: Sequence[Sitter], crops_mm: Sequence
     return rows
 
 
+def _told(report: dict[str, Any]) -> dict[str, Any]:
+    """What of an avatar's report may tell why it is as it is; or why there is none."""
+    if "refused" in report:
+        return report
+    fit, residuals = report["report"]["fit"], report["report"]["residuals"]
+    return {
+        "truth": report["truth"],
+        "start": fit["start"],
+        "focal_px": fit["focal_px"],
+        "distance_mm": fit["translation_mm"][2],
+        "expression_rms": round(float(np.sqrt(np.mean(np.square(list(fit["expression"].values()))))), 4),
+        "held_out_mesh_points_percent": residuals["held_out_mesh_points"],
+        "correction_p95_mm": residuals["correction_p95_mm"],
+    }
+
+
 def as_json(
     scores: Scores,
     counterparts: dict[str, dict[str, CounterpartErrors]],
@@ -302,7 +318,7 @@ def as_json(
     reports: dict[str, dict[str, Any]],
     causes: dict[str, dict[str, list[CounterpartErrors]]],
 ) -> dict[str, Any]:
-    """accuracy.json: every number by person, each avatar's report, and the steps of :mod:`experiments.causes`."""
+    """accuracy.json: every number by person, what the avatars' reports tell of them, and the steps of the causes."""
 
     def rounded(errors: PairErrors) -> dict[str, list[float]]:
         return {field: [round(float(value), 4) for value in values] for field, values in errors._asdict().items()}
@@ -321,7 +337,7 @@ def as_json(
                     name: {field: round(value, 4) for field, value in errors._asdict().items()}
                     for name, errors in counterparts.get(sitter.name, {}).items()
                 },
-                "avatars": reports[sitter.name],
+                "avatars": {view: _told(report) for view, report in reports[sitter.name].items()},
             }
             for sitter in sitters
         },
