@@ -39,6 +39,12 @@ class Placement(NamedTuple):
         """Take placed points back."""
         return (points - self.translation) @ self.rotation / self.scale
 
+    def then(self, second: "Placement") -> "Placement":
+        """One map after the other, its rotation kept orthonormal."""
+        rotation = Rotation.from_matrix(second.rotation @ self.rotation).as_matrix()
+        translation = second.scale * second.rotation @ self.translation + second.translation
+        return Placement(self.scale * second.scale, rotation, translation)
+
 
 @dataclass(frozen=True)
 class IcpConfig:
@@ -151,7 +157,7 @@ def align_closest_points(
         gaps = np.sum(planes * (moved - closest.points), axis=1)
         rms = float(np.sqrt(np.mean(gaps[counts] ** 2)))
         step = _small_motion(moved[counts], planes[counts], gaps[counts], with_scale=config.with_scale)
-        placement = _after(placement, step)
+        placement = placement.then(step)
         converged = bool(np.abs(placement.apply(points) - moved).max() < config.tolerance_mm)
     return IcpResult(placement, rms, made, converged)
 
@@ -179,11 +185,3 @@ def _small_motion(points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, *, w
     turn = Rotation.from_rotvec(solution[:3] / size).as_matrix()
     scale = float(np.exp(solution[6] / size)) if with_scale else 1.0
     return Placement(scale, turn, middle + solution[3:6] - scale * turn @ middle)
-
-
-def _after(first: Placement, second: Placement) -> Placement:
-    """One after the other, its rotation kept orthonormal."""
-    rotation = Rotation.from_matrix(second.rotation @ first.rotation).as_matrix()
-    return Placement(
-        first.scale * second.scale, rotation, second.scale * second.rotation @ first.translation + second.translation
-    )

@@ -34,6 +34,9 @@ class SurfaceTree:
         faces: [f 3].
         normals: Unit normals of the faces [f 3], by their corners' order.
         areas: Of the faces [f].
+        vertex_normals: Unit normals of the vertices [v 3], means over their faces weighted by area; 0 where a vertex
+            has none.
+        vertex_areas: A third of the faces around each vertex [v].
     """
 
     def __init__(self, vertices: Shaped[np.ndarray, "..."], faces: Shaped[np.ndarray, "..."], *, name: str = "mesh"):
@@ -70,6 +73,14 @@ class SurfaceTree:
         self.faces = np.ascontiguousarray(faces[kept], dtype=np.int64)
         self.normals = cross[kept] / twice[kept, None]
         self.areas = 0.5 * twice[kept]
+        corners_of = self.faces.ravel()
+        shares = np.repeat(self.areas, 3) / 3.0
+        count = len(self.vertices)
+        self.vertex_areas = np.bincount(corners_of, shares, minlength=count)
+        sums = [np.bincount(corners_of, shares * np.repeat(axis, 3), minlength=count) for axis in self.normals.T]
+        summed = np.stack(sums, axis=1)
+        length = np.linalg.norm(summed, axis=1, keepdims=True)
+        self.vertex_normals = summed / np.where(length > 0.0, length, 1.0)
         self._tree = igl.AABB()
         self._tree.init(self.vertices, self.faces)
         # Files repeat vertices along seams of their textures; these are no border.

@@ -45,7 +45,8 @@ def build_scan(package: Path, version: str, out: Path) -> None:
         picture = Image.open(io.BytesIO(member(SOURCE + ".jpg"))).convert("RGB")
         points = json.loads(member(SOURCE + ".ljson"))["groups"]["LJSON"]["landmarks"]["points"]
         write_bytes(out / "scan-licence.txt", member(LICENCE))
-    assert isinstance(surface, trimesh.Trimesh) and isinstance(surface.visual, TextureVisuals)
+    assert isinstance(surface, trimesh.Trimesh)
+    assert isinstance(surface.visual, TextureVisuals)
     half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
     faces = np.asarray(surface.faces)
     primitive = Primitive(

@@ -1,0 +1,31 @@
+"""From a raw scan to the head's topology and texture."""
+
+from digitaltwin.registration.identity import FittedIdentity, IdentityConfig, fit_identity
+from digitaltwin.registration.nonrigid import Landmarks, NonRigidConfig, Round, lay_over
+from digitaltwin.registration.register import (
+    Registration,
+    RegistrationConfig,
+    ScanDistances,
+    guess_unit,
+    register_scan,
+    scan_distances,
+)
+from digitaltwin.registration.views import colours_at, find_landmarks
+
+__all__ = [
+    "FittedIdentity",
+    "IdentityConfig",
+    "Landmarks",
+    "NonRigidConfig",
+    "Registration",
+    "RegistrationConfig",
+    "Round",
+    "ScanDistances",
+    "colours_at",
+    "find_landmarks",
+    "fit_identity",
+    "guess_unit",
+    "lay_over",
+    "register_scan",
+    "scan_distances",
+]
