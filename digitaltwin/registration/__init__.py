@@ -10,6 +10,7 @@ from digitaltwin.registration.register import (
     register_scan,
     scan_distances,
 )
+from digitaltwin.registration.transfer import transfer_texture
 from digitaltwin.registration.views import colours_at, find_landmarks
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "lay_over",
     "register_scan",
     "scan_distances",
+    "transfer_texture",
 ]

@@ -194,7 +194,7 @@ def _solve(
         alike = alike + config.slide * pull.rows.T @ weighted
         near = near + (config.slide + 1.0 / 3.0) * pull.rows.T @ weighted
         sideways += config.slide * (weighted.T @ missing)
-        along = _along(pull)
+        along = _along(pull, len(start))
         right += along.T @ (pull.weights * np.sum(pull.planes * missing, axis=1))
         planar.append(along.T @ sp.diags_array(pull.weights) @ along)
     across, coupled = sp.csr_array(alike), sp.csr_array(sum(planar))
@@ -239,13 +239,13 @@ def _each(rounds: tuple[Round, ...]) -> Iterator[Round]:
     return (part for part in rounds for _ in range(part.iterations))
 
 
-def _along(pull: _Pulls) -> sp.csr_array:
+def _along(pull: _Pulls, count: int) -> sp.csr_array:
     """Rows ``n . B d`` over the 3v coordinates of d."""
     entries = pull.rows.tocoo()
     row, column = entries.coords
     data = entries.data[:, None] * pull.planes[row]
     index = (np.repeat(row, 3), (3 * column[:, None] + np.arange(3)).ravel())
-    return sp.csr_array((data.ravel(), index), shape=(pull.rows.shape[0], 3 * pull.rows.shape[1]))
+    return sp.csr_array((data.ravel(), index), shape=(len(pull.weights), 3 * count))
 
 
 def correspondence(

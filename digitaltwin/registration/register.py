@@ -6,9 +6,10 @@ Letters: v skin vertices, f faces of the skin, n vertices of the scan, m its fac
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 from scipy.spatial import KDTree
 
 from digitaltwin.geometry.barycentric import interpolation_matrix
@@ -19,6 +20,7 @@ from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import ALIGNMENT, LANDMARK_COUNT
 from digitaltwin.registration.identity import IdentityConfig, fit_identity
 from digitaltwin.registration.nonrigid import Landmarks, NonRigidConfig, lay_over
+from digitaltwin.texture.ramp import ramp
 from digitaltwin.types import InputError
 
 UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "dm": 100.0, "m": 1000.0}
@@ -28,6 +30,8 @@ FACE_MM = 95.0
 _SURE = 1.3  # ratio of sizes up to which a scan is of a unit: faces differ by far less, units by far more
 _HAIR_MM = 25.0  # how far hair is expected beyond the scalp, everywhere; and in places three times that
 _THIN_MM = 2.0  # what stands no further off than this is no hair
+_INNER_LIPS = np.array([[97, 98, 99], [103, 102, 101]])
+_CLOSED_MM = 2.5  # gap of the lips up to which a mouth is closed
 _MIXED = 0.2  # share of faces on the wrong side beyond which a scan is not oriented
 
 
@@ -128,7 +132,7 @@ def register_scan(
     fitted = fit_identity(head, surface, placed.placement, weights=weights, landmarks=marks, config=config.identity)
     # From here on in the head's own frame, which the fit has found.
     surface = SurfaceTree(fitted.placement.undo(surface.vertices), surface.faces, name="scan")
-    marks = Landmarks(rows, fitted.placement.undo(marks.positions))
+    marks = Landmarks(rows, _closed_lips(rows @ fitted.neutral, fitted.placement.undo(marks.positions)))
     weights = weights * _under_hair(head, fitted.neutral, surface, config.scalp)
     laid = lay_over(fitted.neutral, skin, surface, weights=weights, landmarks=marks, config=config.nonrigid)
     return Registration(
@@ -192,7 +196,7 @@ def guess_unit(units_per_mm: float) -> tuple[str, float]:
 
 def _beside_hair(head: HeadModel, scalp: float) -> Float[np.ndarray, " v"]:
     """What the scan counts at each vertex: hair hangs over, so the scalp fades in."""
-    return scalp + (1.0 - scalp) * _smooth(_from_scalp(head) / _HAIR_MM)
+    return scalp + (1.0 - scalp) * np.asarray(ramp(_from_scalp(head), 0.0, _HAIR_MM))
 
 
 def _under_hair(
@@ -202,20 +206,27 @@ def _under_hair(
     skin = SurfaceTree(neutral, np.asarray(head.faces), name="head")
     closest = surface.closest(neutral)
     outside = np.sum(skin.vertex_normals * (closest.points - neutral), axis=1)
-    near = 1.0 - _smooth(_from_scalp(head) / (3.0 * _HAIR_MM))
-    return 1.0 - (1.0 - scalp) * np.sqrt(near) * _smooth((outside - _THIN_MM) / _THIN_MM)
+    near = 1.0 - ramp(_from_scalp(head), 0.0, 3.0 * _HAIR_MM)
+    hair = jnp.sqrt(near) * ramp(jnp.asarray(outside), _THIN_MM, 2.0 * _THIN_MM)
+    return np.asarray(1.0 - (1.0 - scalp) * hair, np.float64)
 
 
-def _from_scalp(head: HeadModel) -> Float[np.ndarray, " v"]:
+def _from_scalp(head: HeadModel) -> Float[Array, " v"]:
     """Distance from where hair usually grows [mm]."""
     mean, where = np.asarray(head.mean, np.float64), np.asarray(head.regions.scalp)
-    return KDTree(mean[where]).query(mean)[0]
+    return jnp.asarray(KDTree(mean[where]).query(mean)[0])
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """From 0 at 0 to 1 at 1, without a corner."""
-    share = np.clip(values, 0.0, 1.0)
-    return share**2 * (3.0 - 2.0 * share)
+def _closed_lips(own: Float[np.ndarray, "104 3"], positions: Float[np.ndarray, "104 3"]) -> Float[np.ndarray, "104 3"]:
+    """Of lips that touch, no scan shows where their inner rims are: they keep the model's distance about the slit."""
+    upper, lower = _INNER_LIPS
+    gap = np.linalg.norm(positions[upper] - positions[lower], axis=1)
+    if not np.nanmax(gap, initial=0.0) < _CLOSED_MM:
+        return positions
+    slit, half = (positions[upper] + positions[lower]) / 2.0, (own[upper] - own[lower]) / 2.0
+    closed = positions.copy()
+    closed[upper], closed[lower] = slit + half, slit - half
+    return closed
 
 
 def _all_landmarks(landmarks: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "104 3"]:
