@@ -11,7 +11,7 @@ from digitaltwin.registration.register import (
     scan_distances,
 )
 from digitaltwin.registration.transfer import transfer_texture
-from digitaltwin.registration.views import colours_at, find_landmarks
+from digitaltwin.registration.views import View, colours_at, find_landmarks, from_front, look
 
 __all__ = [
     "FittedIdentity",
@@ -22,11 +22,14 @@ __all__ = [
     "RegistrationConfig",
     "Round",
     "ScanDistances",
+    "View",
     "colours_at",
     "find_landmarks",
     "fit_identity",
+    "from_front",
     "guess_unit",
     "lay_over",
+    "look",
     "register_scan",
     "scan_distances",
     "transfer_texture",

@@ -5,6 +5,7 @@ The template's vertices p are moved by displacements d [mm], which in every roun
     int (n . (p + d - c))^2               template to surface: c the closest point of the surface, n its normal there
   + int (n . (B (p + d) - s))^2           surface to template: s on the surface, B the template's point closest to it
   + sum_l w_l |A_l (p + d) - y_l|^2       landmarks y, on the template at A
+  + u sum_ij |d_i - d_j|^2                vertices that touch: closed lips are to stay so
   + l^4 int |Laplace d|^2 + m int |d|^2   stiffness
 
 Both integrals count only where the surfaces correspond: within reach of one another, facing alike, on neither's border;
@@ -15,7 +16,7 @@ goes on smoothly and fades over some five l.
 Distances along normals leave the template free to slide, which the stiffness alone resists. The second integral is
 what makes a coarse template fit: its flat faces, not its vertices, come to lie in the middle of the surface.
 
-On the host, in float64. Letters: v vertices, f faces of the template; k landmarks; n pulls.
+On the host, in float64. Letters: v vertices, f faces of the template; k landmarks; t pairs; n pulls.
 """
 
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ class NonRigidConfig:
     """The area that all landmarks together count as, ..."""
     landmark_mm2: float = 100.0
     """... and w of one, at most."""
+    touch_mm2: float = 300.0
+    """u."""
     fade: float = 1e-3
     """m."""
     most_points: int = 40_000
@@ -128,6 +131,7 @@ def lay_over(
     *,
     weights: Float[np.ndarray, " v"] | None = None,
     landmarks: Landmarks | None = None,
+    touching: Int[np.ndarray, "t 2"] | None = None,
     config: NonRigidConfig | None = None,
 ) -> Float[np.ndarray, "v 3"]:
     """Lay a template over a surface.
@@ -138,6 +142,7 @@ def lay_over(
         surface: What it is laid over.
         weights: How much the surface counts at each vertex, 0 to 1; by default 1 everywhere.
         landmarks: Points that are known.
+        touching: Pairs of vertices that are to move together.
         config: The schedule and its numbers.
 
     Returns:
@@ -152,6 +157,8 @@ def lay_over(
     weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)
     mass, stiffness = lumped_mass(start, faces), cotangent_stiffness(start, faces)
     bending = sp.csr_array(stiffness @ sp.diags_array(1.0 / mass) @ stiffness)
+    pairs = _differences(np.zeros((0, 2), int) if touching is None else touching, len(start))
+    bound = config.touch_mm2 * pairs.T @ pairs
     sample = sample_surface(surface, config.most_points)
     known = None if landmarks is None else landmarks.finite()
     moved = start
@@ -164,9 +171,15 @@ def lay_over(
         count = sum(len(pull.weights) for pull in pulls)
         if count < 10:
             raise InputError(f"surfaces: only {count} points correspond; are they aligned, and in millimetres?")
-        stiff = part.stiffness_mm**4 * bending + config.fade * sp.diags_array(mass)
+        stiff = part.stiffness_mm**4 * bending + config.fade * sp.diags_array(mass) + bound
         moved = start + _solve(start, moved - start, stiff, pulls, known, config)
     return moved
+
+
+def _differences(pairs: Int[np.ndarray, "t 2"], count: int) -> sp.csr_array:
+    """Rows ``d_i - d_j`` [t v]."""
+    signs = np.tile([1.0, -1.0], len(pairs))
+    return sp.csr_array((signs, (np.repeat(np.arange(len(pairs)), 2), pairs.ravel())), shape=(len(pairs), count))
 
 
 def _solve(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from scipy.spatial import KDTree
 
 from digitaltwin.geometry.barycentric import interpolation_matrix
@@ -132,9 +132,12 @@ def register_scan(
     fitted = fit_identity(head, surface, placed.placement, weights=weights, landmarks=marks, config=config.identity)
     # From here on in the head's own frame, which the fit has found.
     surface = SurfaceTree(fitted.placement.undo(surface.vertices), surface.faces, name="scan")
-    marks = Landmarks(rows, _closed_lips(rows @ fitted.neutral, fitted.placement.undo(marks.positions)))
+    marks = Landmarks(rows, fitted.placement.undo(marks.positions))
+    touching = _touching_lips(head, fitted.neutral) if _is_closed(marks.positions) else None
     weights = weights * _under_hair(head, fitted.neutral, surface, config.scalp)
-    laid = lay_over(fitted.neutral, skin, surface, weights=weights, landmarks=marks, config=config.nonrigid)
+    laid = lay_over(
+        fitted.neutral, skin, surface, weights=weights, landmarks=marks, touching=touching, config=config.nonrigid
+    )
     return Registration(
         vertices=laid,
         model=fitted.neutral,
@@ -217,16 +220,20 @@ def _from_scalp(head: HeadModel) -> Float[Array, " v"]:
     return jnp.asarray(KDTree(mean[where]).query(mean)[0])
 
 
-def _closed_lips(own: Float[np.ndarray, "104 3"], positions: Float[np.ndarray, "104 3"]) -> Float[np.ndarray, "104 3"]:
-    """Of lips that touch, no scan shows where their inner rims are: they keep the model's distance about the slit."""
+def _is_closed(landmarks: Float[np.ndarray, "104 3"]) -> bool:
+    """Whether the lips touch, as far as is known."""
     upper, lower = _INNER_LIPS
-    gap = np.linalg.norm(positions[upper] - positions[lower], axis=1)
-    if not np.nanmax(gap, initial=0.0) < _CLOSED_MM:
-        return positions
-    slit, half = (positions[upper] + positions[lower]) / 2.0, (own[upper] - own[lower]) / 2.0
-    closed = positions.copy()
-    closed[upper], closed[lower] = slit + half, slit - half
-    return closed
+    gap = np.linalg.norm(landmarks[upper] - landmarks[lower], axis=1)
+    return not np.any(gap >= _CLOSED_MM)
+
+
+def _touching_lips(head: HeadModel, neutral: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, "t 2"]:
+    """Pairs of vertices on lips that face one another across the slit."""
+    lips = np.flatnonzero(np.asarray(head.regions.lips))
+    pairs = lips[KDTree(neutral[lips]).query_pairs(_CLOSED_MM, output_type="ndarray")]
+    normals = SurfaceTree(neutral, np.asarray(head.faces), name="head").vertex_normals
+    facing = np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1)
+    return pairs[facing < 0.0]
 
 
 def _all_landmarks(landmarks: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "104 3"]:

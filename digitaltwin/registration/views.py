@@ -18,6 +18,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.geometry.icp import Placement, rough_alignment
+from digitaltwin.geometry.surface import refuse_where
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LANDMARK_COUNT
 from digitaltwin.io.meshes import Scan
@@ -43,15 +44,15 @@ _BACKGROUND = 0.85
 _LOOKS_DEG = ((0.0, 0.0), (30.0, 0.0), (-30.0, 0.0), (0.0, 20.0), (0.0, -20.0))
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """What a camera sees of a scan."""
 
-    face: Int[np.ndarray, "s s"]
+    face: Int[np.ndarray, "2s 2s"]
     """-1 where there is none."""
-    barycentric: Float[np.ndarray, "s s 3"]
+    barycentric: Float[np.ndarray, "2s 2s 3"]
     picture: Float[np.ndarray, "s s 3"]
     """sRGB."""
-    squarely: Float[np.ndarray, "s s"]
+    squarely: Float[np.ndarray, "2s 2s"]
     """Cosine between the surface's normal and the line of sight, whichever side is seen."""
 
 
@@ -67,13 +68,15 @@ def find_landmarks(head: HeadModel, scan: Scan, *, perception: Perception | None
         In the scan's own frame and unit; NaN for the jaw's outline and where no view shows the surface.
 
     Raises:
-        InputError: No face is found from any side.
+        InputError: No face is found from any side, or a face of the mesh has a corner that is not finite.
     """
+    finite = np.isfinite(scan.vertices).all(axis=1)
+    refuse_where("scan faces", np.any(~finite[scan.faces], axis=1), "have corners that are not finite", "remove them")
     perception = load_perception() if perception is None else perception
     expected = np.asarray(landmark_points(head, head.mean), np.float64)
     placement = _first_sight(expected, scan, perception)
     for _ in range(_MOST_PASSES):
-        views = [_read(scan, *_from_front(placement, *look), perception) for look in _LOOKS_DEG]
+        views = [_read(scan, *from_front(placement, *look), perception) for look in _LOOKS_DEG]
         found = _agreed(views, placement.scale)
         stands = _stand(expected, found)
         if stands is None:
@@ -161,8 +164,17 @@ def _from_outside(scan: Scan, direction: np.ndarray) -> tuple[np.ndarray, np.nda
     return axes, (low + high) / 2.0, 0.55 * float(np.linalg.norm(high - low))
 
 
-def _from_front(placement: Placement, yaw_deg: float, pitch_deg: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Likewise, the face in the middle, turned."""
+def from_front(placement: Placement, yaw_deg: float, pitch_deg: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
+    """A camera for :func:`look` that shows a head which stands so, turned to its left and down.
+
+    Args:
+        placement: From the head frame to the scan's.
+        yaw_deg: Turn to the head's own left.
+        pitch_deg: Turn down.
+
+    Returns:
+        Axes, middle, half the width.
+    """
     yaw, pitch = np.deg2rad([yaw_deg, pitch_deg])
     about_y = np.array([[np.cos(yaw), 0.0, np.sin(yaw)], [0.0, 1.0, 0.0], [-np.sin(yaw), 0.0, np.cos(yaw)]])
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, np.cos(pitch), -np.sin(pitch)], [0.0, np.sin(pitch), np.cos(pitch)]])
@@ -175,7 +187,7 @@ def _read(
     scan: Scan, axes: np.ndarray, middle: np.ndarray, half_width: float, perception: Perception
 ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, " k"]]:
     """The landmarks that a camera sees, on the surface, and how squarely; NaN and 0 where there is none."""
-    view = _look(scan, axes, middle, half_width)
+    view = look(scan, axes, middle, half_width)
     points, squarely = np.full((LANDMARK_COUNT, 3), np.nan), np.zeros(LANDMARK_COUNT)
     try:
         face = detect_landmarks(view.picture.astype(np.float32), perception=perception)
@@ -193,12 +205,30 @@ def _read(
     return points, squarely
 
 
-def _look(scan: Scan, axes: np.ndarray, middle: np.ndarray, half_width: float) -> _View:
-    """Render a scan, by its own colours or as a grey surface lit from the eye."""
-    size = _SIZE * _FINER
+def look(
+    scan: Scan,
+    axes: Float[np.ndarray, "3 3"],
+    middle: Float[np.ndarray, " 3"],
+    half_width: float,
+    *,
+    size: int = _SIZE,
+) -> View:
+    """Render a scan, by its own colours or as a grey surface lit from the eye.
+
+    Args:
+        scan: The scan.
+        axes: The camera's (right, down, forward) as rows.
+        middle: What it looks at.
+        half_width: Of the picture there, in the scan's unit.
+        size: Edge of the picture [px].
+
+    Returns:
+        What is seen, two samples a pixel each way, and the picture.
+    """
+    edge = size * _FINER
     seen = (scan.vertices - middle) @ axes.T / half_width + [0.0, 0.0, _FAR]
-    screen = project(jnp.asarray(seen, jnp.float32), size * _FAR / 2.0, jnp.full(2, size / 2.0))
-    fragments = rasterize(screen, jnp.asarray(scan.faces, jnp.int32), height=size, width=size)
+    screen = project(jnp.asarray(seen, jnp.float32), edge * _FAR / 2.0, jnp.full(2, edge / 2.0))
+    fragments = rasterize(screen, jnp.asarray(scan.faces, jnp.int32), height=edge, width=edge)
     face, barycentric = np.asarray(fragments.face), np.asarray(fragments.barycentric, np.float64)
     hit = face >= 0
     corners = seen[scan.faces[face[hit]]]
@@ -210,8 +240,8 @@ def _look(scan: Scan, axes: np.ndarray, middle: np.ndarray, half_width: float) -
     fine = np.full((*face.shape, 3), _BACKGROUND)
     colours = colours_at(scan, face[hit], barycentric[hit])
     fine[hit] = 0.15 + 0.65 * squarely[hit][:, None] if colours is None else colours
-    picture = fine.reshape(_SIZE, _FINER, _SIZE, _FINER, 3).mean(axis=(1, 3))
-    return _View(face, barycentric, picture, squarely)
+    picture = fine.reshape(size, _FINER, size, _FINER, 3).mean(axis=(1, 3))
+    return View(face, barycentric, picture, squarely)
 
 
 def _stand(expected: np.ndarray, found: np.ndarray) -> _Stand | None:
