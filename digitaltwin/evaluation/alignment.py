@@ -59,6 +59,8 @@ class IcpConfig:
     """Whether the size is free. A method that claims to measure millimetres is judged without."""
     trimmed: float = 0.1
     """Share of the correspondences, the farthest, that are left out."""
+    settled: int = 30
+    """Iterations after which the points that count stay the same: some sets would change each other for ever."""
     most_turned_deg: float = 60.0
     """Angle between the normals of corresponding points up to which they count."""
     tolerance_mm: float = 1e-4
@@ -70,6 +72,7 @@ class IcpConfig:
     def __post_init__(self) -> None:
         for name, right, range_ in (
             ("iterations", self.iterations >= 0, "not be negative"),
+            ("settled", self.settled >= 1, "be 1 or more"),
             ("trimmed", 0.0 <= self.trimmed < 1.0, "lie in [0, 1)"),
             ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
             ("tolerance_mm", self.tolerance_mm > 0.0, "be positive"),
@@ -142,9 +145,9 @@ def align_closest_points(
     """Trimmed ICP.
 
     Each iteration minimises ``sum (n_i . (T p_i - c_i))^2`` over a small motion T: c_i the surface's closest point, n_i
-    its normal there (point to plane). What the surfaces leave free (a ball's rotation) stays as it is. With
-    ``from_scan`` n_i is the direction from c_i to the point, so that the distances themselves are minimised, and they
-    are measured in the points' unit: else a scan would shrink to nothing when the size is free.
+    its normal there, between those of the vertices (point to plane). What the surfaces leave free (a ball's rotation)
+    stays as it is. With ``from_scan`` n_i is the direction from c_i to the point, so that the distances themselves are
+    minimised, and they are measured in the points' unit: else a scan would shrink to nothing when the size is free.
 
     Args:
         points: On the surface that is moved [mm].
@@ -162,14 +165,16 @@ def align_closest_points(
     """
     config = IcpConfig() if config is None else config
     placement, rms, made, converged = start, np.inf, 0, False
+    counts = np.ones(len(points), bool)
     while made < config.iterations and not converged:
         made += 1
         moved = placement.apply(points)
         closest = surface.closest(moved)
-        planes = surface.normals[closest.faces]
-        counts = _corresponding(moved, normals @ placement.rotation.T, planes, closest.points, config)
-        if not count_borders:
-            counts &= ~surface.on_rim(closest)
+        planes = surface.smooth_normals(closest)  # those of faces jump, and points then never come to rest
+        if made <= config.settled:
+            counts = _corresponding(moved, normals @ placement.rotation.T, planes, closest.points, config)
+            if not count_borders:
+                counts &= ~surface.on_rim(closest)
         if counts.sum() < 10:
             raise InputError(
                 f"surfaces: only {counts.sum()} of {len(points)} points lie over one another after the rough "

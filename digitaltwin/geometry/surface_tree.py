@@ -79,12 +79,12 @@ class SurfaceTree:
 
     @cached_property
     def vertex_normals(self) -> Float[np.ndarray, "v 3"]:
-        """Unit normals by the areas of the vertices' faces; zero where there is none."""
+        """Unit normals by the areas of the faces around, across seams of a texture; zero where there is none."""
         weighted = np.repeat(self.normals * self.areas[:, None], 3, axis=0)
-        corners, count = self.faces.ravel(), len(self.vertices)
+        corners, count = self._places[self.faces].ravel(), len(self.vertices)
         normals = np.stack([np.bincount(corners, column, count) for column in weighted.T], axis=1)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
-        return normals / np.where(length > 0.0, length, 1.0)
+        return (normals / np.where(length > 0.0, length, 1.0))[self._places]
 
     @cached_property
     def vertex_areas(self) -> Float[np.ndarray, " v"]:
@@ -116,6 +116,20 @@ class SurfaceTree:
         _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
         return SurfacePoints(found, index, weights / weights.sum(axis=1, keepdims=True))
+
+    def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
+        """Unit normals between those of the vertices, which turn without jumps from face to face.
+
+        Args:
+            places: Points of this surface.
+
+        Returns:
+            Normals; a face's own where those of its corners cancel.
+        """
+        corners = self.vertex_normals[self.faces[places.faces]]
+        normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
 
     def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
         """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.

@@ -16,7 +16,7 @@ from digitaltwin.evaluation import (
     rough_alignment,
 )
 from digitaltwin.geometry.surface_tree import SurfaceTree
-from digitaltwin.head import landmark_points
+from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.types import InputError
 
@@ -122,6 +122,35 @@ def test_closest_points_agree_with_the_motion_that_was_made(face):
     assert found.rms_mm < 0.01
 
 
+@pytest.mark.parametrize("crop_mm", [80.0, 95.0, 110.0])
+def test_the_alignment_with_another_person_comes_to_rest(head, crop_mm):
+    """Points that face normals pull, which jump from face to face, never do."""
+    subjects = load_subjects()
+    shapes = [neutral_shape(head, subjects.identity[number]) for number in (3, 11)]
+    one, other = (np.asarray(shape, np.float64) for shape in shapes)
+    faces, scan = np.asarray(head.faces), SurfaceTree(other, np.asarray(head.faces))
+    seven, target = (np.asarray(landmark_points(head, shape), np.float64)[ALIGNMENT] for shape in shapes)
+    start, normals = rough_alignment(seven, target), SurfaceTree(one, faces).vertex_normals
+    near = (np.linalg.norm(start.apply(one) - target[4], axis=1) < crop_mm) & (np.linalg.norm(normals, axis=1) > 0.5)
+    found = align_closest_points(one[near], normals[near], scan, start)
+    assert found.converged
+    assert found.iterations <= 40
+
+
+def test_normals_turn_smoothly_across_seams():
+    """A ball whose halves have their own vertices: its normals are the directions from its middle everywhere."""
+    vertices, faces = ball(subdivisions=4)
+    upper = (vertices[faces][..., 2].mean(axis=1) > 0.0)[:, None]
+    tree = SurfaceTree(np.concatenate([vertices, vertices]), np.where(upper, faces, faces + len(vertices)))
+    np.testing.assert_allclose(tree.vertex_normals[tree.faces], tree.vertices[tree.faces] / 100.0, atol=0.01)
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    points *= 110.0 / np.linalg.norm(points, axis=1, keepdims=True)
+    np.testing.assert_allclose(tree.smooth_normals(tree.closest(points)), points / 110.0, atol=0.02)
+    sheet = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    folded = SurfaceTree(sheet, np.array([[0, 1, 2], [0, 2, 1]]))
+    assert np.abs(folded.smooth_normals(folded.closest(sheet))[:, 2]).min() == 1.0, "a face's own where they cancel"
+
+
 def test_from_the_scan_the_distances_themselves_are_least(face):
     """Against a general minimiser of the scan's mean square distance over all similarities, without derivatives."""
     vertices, faces, seven, move = face
@@ -176,7 +205,14 @@ def test_complexity_counts_what_lies_within():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"iterations": -1}, {"trimmed": 1.0}, {"most_turned_deg": 0.0}, {"tolerance_mm": float("nan")}]
+    "wrong",
+    [
+        {"iterations": -1},
+        {"settled": 0},
+        {"trimmed": 1.0},
+        {"most_turned_deg": 0.0},
+        {"tolerance_mm": float("nan")},
+    ],
 )
 def test_numbers_of_the_alignment_are_checked(wrong):
     with pytest.raises(InputError, match=f"IcpConfig: {next(iter(wrong))} is .*; it must"):
