@@ -281,7 +281,7 @@ def correspondence(
         For every point.
     """
     closest = surface.closest(points)
-    planes = surface.normals[closest.faces]
+    planes = surface.smooth_normals(closest)
     weights = _trust(points, normals, closest.points, planes, reach_mm, most_turned_deg) * ~surface.on_rim(closest)
     return Correspondence(closest.points, planes, np.sum(planes * (closest.points - points), axis=1), weights)
 

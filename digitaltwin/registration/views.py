@@ -70,8 +70,8 @@ def find_landmarks(head: HeadModel, scan: Scan, *, perception: Perception | None
     Raises:
         InputError: No face is found from any side, or a face of the mesh has a corner that is not finite.
     """
-    finite = np.isfinite(scan.vertices).all(axis=1)
-    refuse_where("scan faces", np.any(~finite[scan.faces], axis=1), "have corners that are not finite", "remove them")
+    lost = np.any(~np.isfinite(scan.vertices), axis=1)
+    refuse_where("scan faces", np.any(lost[scan.faces], axis=1), "have corners that are not finite", "remove them")
     perception = load_perception() if perception is None else perception
     expected = np.asarray(landmark_points(head, head.mean), np.float64)
     placement = _first_sight(expected, scan, perception)
