@@ -18,6 +18,7 @@ import scipy.sparse.linalg as spl
 from scipy.spatial.transform import Rotation
 
 from benchmarks.refinement import refine
+from digitaltwin.fitting import mesh_points_of
 from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry.topology import edges
 from digitaltwin.head import HeadModel
@@ -34,7 +35,6 @@ from digitaltwin.head.model import Anchors
 
 FLIP = np.array([1.0, -1.0, -1.0])
 IMAGE_SIZE = (480, 640)
-IRIS_POINTS = 10
 _FRONTAL_COSINE = 0.3  # a pose turned further than this gives no scale that could be trusted
 _POSE = 7
 
@@ -48,6 +48,18 @@ class Layout(NamedTuple):
     """[k]."""
     eyes: tuple[int, int]
     """The two outer eye corners."""
+    beside: tuple[np.ndarray, np.ndarray] | None = None
+    """What landmarks beside the skin (the irises) add to their rows of it: [k 3] on the mean head, and [k 3 i] by each
+    identity coefficient. Only the head's size counts them: their weights are 0 here."""
+
+    def on_shape(self, head: HeadModel, shape: np.ndarray) -> np.ndarray:
+        """The landmarks on a neutral shape [k 3]."""
+        points = self.rows @ shape
+        if self.beside is None:
+            return points
+        rest, modes = self.beside
+        moved = shape - np.asarray(head.mean, np.float64)
+        return points + rest + modes @ np.tensordot(np.asarray(head.identity, np.float64), moved, 2)
 
 
 class State(NamedTuple):
@@ -102,11 +114,18 @@ def mesh_layout(head: HeadModel, contour_weight: float) -> Layout:
 
     The whole weighs as much as the 104 landmarks.
     """
-    skin, count = _rows(head, head.mesh_points), len(head.mesh_points.faces)
-    weights = np.r_[np.full(count, LANDMARK_COUNT / count), np.zeros(IRIS_POINTS)]
+    points = mesh_points_of(head)
+    count = len(points.weights)
+    rows = sp.csr_array(
+        (points.weights.ravel(), (np.repeat(np.arange(count), 4), points.corners.ravel())),
+        shape=(count, len(head.mean)),
+    )
+    carried = np.einsum("kj,ikjx->kxi", points.weights, np.asarray(head.identity, np.float64)[:, points.corners])
+    on_skin = len(head.mesh_points.faces)
+    weights = np.r_[np.full(on_skin, LANDMARK_COUNT / on_skin), np.zeros(count - on_skin)]
     weights[np.array(MESH_OVAL)] *= contour_weight
-    rows = sp.csr_array(sp.vstack([skin, skin[:IRIS_POINTS]]))
-    return Layout(rows, weights, (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0]))
+    eyes = (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0])
+    return Layout(rows, weights, eyes, (points.rest, points.identity - carried))
 
 
 def _rows(head: HeadModel, anchors: Anchors) -> sp.csr_array:
@@ -132,6 +151,7 @@ class Model:
     def __init__(
         self, head: HeadModel, config: Any, *, layout: Layout | None = None, paper: bool = False, lagged: int = 0
     ):
+        self.head = head
         self.layout = landmark_layout(head, config.contour_weight) if layout is None else layout
         self.mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
         expressions, identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
@@ -407,9 +427,9 @@ class Referee:
         """What a fit of identity scales its result by: the landmarks' size on P over that on the fitted neutral."""
         if not self.model.fit_identity:
             return 1.0
-        anchors, extra = self.model.layout.rows, self.model.expressions
+        layout, head, extra = self.model.layout, self.model.head, self.model.expressions
         grown = np.tensordot(state.coefficients[extra:], self.model.modes[extra:], 1) + state.field
-        given, fitted = anchors @ self.photo.shape, anchors @ (self.photo.shape + grown)
+        given, fitted = (layout.on_shape(head, shape) for shape in (self.photo.shape, self.photo.shape + grown))
         return float(np.sqrt(np.var(given, axis=0).sum() / np.var(fitted, axis=0).sum()))
 
 

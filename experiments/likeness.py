@@ -78,9 +78,9 @@ def score_sizes(
     scores: Scores = {}
     for size, with_scale in SIZES.items():
         config = ProtocolConfig(crops_mm=crops_mm, icp=IcpConfig(with_scale=with_scale))
-        errors = score_all(pairs, config, make_folder(folder / f"size-{size}"), executor)
+        scored = score_all(pairs, config, make_folder(folder / f"size-{size}"), executor)
         table = scores.setdefault(size, {sitter.name: {} for sitter in sitters})
-        for pair, error in zip(pairs, errors):
+        for pair, (error, _) in zip(pairs, scored):
             table[pair.subject][_prediction(pair)] = error
     return scores
 
@@ -381,7 +381,7 @@ def draw_sheet(
             axis.set_title(sitter.name if view == views[0] else view, fontsize=8)
         for axis, name in zip([*line[1 : 2 * len(views) : 2], *line[2 * len(views) :]], (*views, *SHOWN_GUESSES)):
             if name in errors:
-                drawn = draw_heat_map(axis, pairs[f"{sitter.name}/{name}"], folder / "size-kept")
+                drawn = draw_heat_map(axis, pairs[f"{sitter.name}/{name}"], ProtocolConfig(), folder / "size-kept")
             said = f"{errors[name].armse[crop]:.2f} mm" if name in errors else "refused"
             axis.set_title(f"{TITLES[name]}: {said}", fontsize=7)
     for axis in axes.flat:

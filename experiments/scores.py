@@ -18,7 +18,15 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from digitaltwin.evaluation import LANDMARKS, Pair, PairErrors, ProtocolConfig, evaluate_pair, read_landmarks
+from digitaltwin.evaluation import (
+    LANDMARKS,
+    Complexity,
+    Pair,
+    PairErrors,
+    ProtocolConfig,
+    evaluate_pair,
+    read_landmarks,
+)
 from digitaltwin.io.arrays import load_arrays, save_arrays
 from digitaltwin.io.files import write_bytes
 from digitaltwin.io.meshes import read_surface
@@ -33,9 +41,9 @@ SATURATED_MM = 5.0
 """Where the heat maps' colours end; the paper's."""
 
 
-def score(pair: Pair, config: ProtocolConfig, folder: Path) -> PairErrors:
+def score(pair: Pair, config: ProtocolConfig, folder: Path) -> tuple[PairErrors, Complexity]:
     """Score a prediction, or read what an earlier run has found."""
-    path = folder / f"{pair.name.replace('/', '__')}.npz"
+    path = score_file(pair, folder)
     files = (pair.prediction, pair.prediction_landmarks, pair.scan, pair.scan_landmarks)
     settings: dict[str, Any] = {
         "config": asdict(config),
@@ -44,11 +52,23 @@ def score(pair: Pair, config: ProtocolConfig, folder: Path) -> PairErrors:
     if path.exists():
         arrays, found = load_arrays(path)
         if _as_json(found.get("settings")) == _as_json(settings):
-            return PairErrors(*(arrays[name] for name in PairErrors._fields))
-    errors, comparison = evaluate_pair(pair, config)
-    heat = {"vertices": comparison.vertices.astype(np.float32), "signed_mm": comparison.signed_mm.astype(np.float32)}
-    save_arrays(path, {**errors._asdict(), **heat}, {"settings": settings})
-    return errors
+            return (
+                PairErrors(*(arrays[name] for name in PairErrors._fields)),
+                Complexity(*(arrays[f"mesh_{name}"] for name in Complexity._fields)),
+            )
+    scored = evaluate_pair(pair, config)
+    vertices, signed, scan = scored.comparison.vertices, scored.comparison.signed_mm, scored.comparison.scan_mm
+    heat = {"vertices": vertices, "signed_mm": signed, "scan_mm": scan[np.isfinite(scan)]}
+    heat = {name: values.astype(np.float32) for name, values in heat.items()}
+    counts = {f"mesh_{name}": values for name, values in scored.complexity._asdict().items()}
+    arrays = {**scored.errors._asdict(), **counts, **heat}
+    save_arrays(path, arrays, {"settings": settings})
+    return scored.errors, scored.complexity
+
+
+def score_file(pair: Pair, folder: Path) -> Path:
+    """Where :func:`score` keeps what it found: errors and complexity a crop, and the heat map at the largest."""
+    return folder / f"{pair.name.replace('/', '__')}.npz"
 
 
 def _as_json(value: Any) -> Any:
@@ -58,26 +78,30 @@ def _as_json(value: Any) -> Any:
     return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def score_all(pairs: list[Pair], config: ProtocolConfig, folder: Path, executor: Executor) -> list[PairErrors]:
+def score_all(
+    pairs: list[Pair], config: ProtocolConfig, folder: Path, executor: Executor
+) -> list[tuple[PairErrors, Complexity]]:
     """All of them, side by side; whichever cannot be used ends the run, what was done before is kept."""
     jobs = executor.map(partial(score, config=config, folder=folder), pairs)
     return list(tqdm(jobs, total=len(pairs), desc="evaluate", unit=" predictions"))
 
 
-def draw_heat_map(axis: Axes, pair: Pair, folder: Path) -> PolyCollection:
+def draw_heat_map(axis: Axes, pair: Pair, config: ProtocolConfig, folder: Path) -> PolyCollection:
     """One prediction from the front, coloured by how far it stands out of the scan.
 
     Args:
         axis: what is drawn on.
         pair: the prediction, and the scan that says where the front is.
+        config: of :func:`score`; of its landmarks, those of eyes and mouth are used.
         folder: of :func:`score`.
 
     Returns:
         What the colour bar needs.
     """
-    arrays, _ = load_arrays(folder / f"{pair.name.replace('/', '__')}.npz")
+    arrays, _ = load_arrays(score_file(pair, folder))
     faces = read_surface(pair.prediction)[1]
-    seen = arrays["vertices"] @ _upright(read_landmarks(pair.scan_landmarks, read_surface(pair.scan)[0]))
+    landmarks = read_landmarks(pair.scan_landmarks, read_surface(pair.scan)[0], names=config.landmarks)
+    seen = arrays["vertices"] @ _upright(dict(zip(config.landmarks, landmarks)))
     corners, values = seen[faces], arrays["signed_mm"][faces].mean(axis=1)
     front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0.0
     order = np.flatnonzero(front)[np.argsort(corners[front][:, :, 2].mean(axis=1))]
@@ -92,9 +116,8 @@ def draw_heat_map(axis: Axes, pair: Pair, folder: Path) -> PolyCollection:
     return drawn
 
 
-def _upright(landmarks: np.ndarray) -> np.ndarray:
+def _upright(by_name: dict[str, np.ndarray]) -> np.ndarray:
     """Columns: the subject's left, up, and out of the face, from the scan's landmarks."""
-    by_name = dict(zip(LANDMARKS, landmarks))
     left = by_name["left_eye_outer"] - by_name["right_eye_outer"]
     mouth = 0.5 * (by_name["mouth_left"] + by_name["mouth_right"])
     up = 0.5 * (by_name["left_eye_outer"] + by_name["right_eye_outer"]) - mouth

@@ -37,6 +37,8 @@ def test_the_example_is_scored_and_goes_on_where_it_was(tmp_path):
     assert scored[0].stat().st_mtime_ns == written
     assert scored[1].exists()
     assert again.stdout == first.stdout
+    with (out / "errors.csv").open() as file:
+        assert {(row["vertices"], row["faces"]) for row in csv.DictReader(file)} == {("2699", "5266")}
 
 
 def test_wrong_folders_are_named(tmp_path):

@@ -9,50 +9,80 @@
     groups.csv                rows ``NAME,group``, for instance an ethnicity; without it all are one group
 
 A prediction without a scan, or without landmarks, ends the run before it starts: scores of those that happened to work
-are no scores.
+are no scores. The folders of published challenges: :mod:`digitaltwin.evaluation.layouts`.
 
 Letters: d crops.
 """
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from digitaltwin.evaluation.metrics import Comparison, compare_surfaces, root_mean_square
+from digitaltwin.evaluation.landmarks import CHALLENGE_LANDMARKS, LANDMARKS, csv_rows, face_region, read_landmarks
+from digitaltwin.evaluation.metrics import Comparison, Complexity, compare_trees, root_mean_square
 from digitaltwin.geometry.icp import IcpConfig
+from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.io.files import FilePath
 from digitaltwin.io.meshes import FORMATS, read_surface
 from digitaltwin.types import InputError
 
-LANDMARKS = (
-    "right_eye_outer",
-    "right_eye_inner",
-    "left_eye_inner",
-    "left_eye_outer",
-    "nose_tip",
-    "mouth_right",
-    "mouth_left",
-)
-"""Left and right are the subject's; the order is that of :data:`digitaltwin.head.markup.ALIGNMENT`."""
-NOSE_TIP = LANDMARKS.index("nose_tip")
 EVERYBODY = "all"
 """The group of those without one, and of everybody together."""
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """What is measured."""
+    """What is measured.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
 
     crops_mm: tuple[float, ...] = (80.0, 90.0, 95.0, 100.0, 110.0)
-    """Distances from the nose tip up to which vertices count; the paper's."""
+    """Distances from the nose tip up to which vertices count, ascending; the paper's."""
+    face_factor: float | None = None
+    """Instead of them, the factor of :func:`digitaltwin.evaluation.face_region`, which is then the only crop."""
+    landmarks: tuple[str, ...] = LANDMARKS
+    """Those that a prediction is aligned by. A nose tip among the scan's, or the challenges' seven, gives the crop."""
+    unit_mm: float = 1.0
+    """Millimetres in the unit of the predictions and their landmarks."""
     by_area: bool = False
     """Whether a vertex counts by its faces' areas."""
+    count_borders: bool = False
+    """Whether distances count whose closest point lies on a border, in the alignment too."""
     icp: IcpConfig = field(default_factory=IcpConfig)
+
+    def __post_init__(self) -> None:
+        ascending = all(0.0 < a < b for a, b in zip((1e-300, *self.crops_mm), self.crops_mm))
+        for name, right, rule in (
+            ("crops_mm", len(self.crops_mm) > 0 and ascending, "be positive distances that ascend"),
+            ("face_factor", self.face_factor is None or self.face_factor > 0.0, "be positive, or None"),
+            ("landmarks", len(set(self.landmarks)) == len(self.landmarks) >= 3, "be three different names or more"),
+            ("unit_mm", self.unit_mm > 0.0, "be positive"),
+        ):
+            if not right:
+                raise InputError(f"ProtocolConfig: {name} is {getattr(self, name)}; it must {rule}.")
+
+    @classmethod
+    def now(cls) -> "ProtocolConfig":
+        """As the NoW challenge: the size is free, all of the scan's points in its region are laid on the prediction."""
+        icp = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, most_turned_deg=180.0)
+        return cls(face_factor=1.4, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
+
+    @classmethod
+    def fg2018(cls) -> "ProtocolConfig":
+        """As the FG2018 challenge on the Stirling/ESRC scans: the size is free, landmarks alone align."""
+        icp = IcpConfig(with_scale=True, iterations=0)
+        return cls(face_factor=1.2, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
+
+    @property
+    def crop_names(self) -> tuple[str, ...]:
+        """What tables call the crops: their distances, or ``face``."""
+        return tuple(f"{crop:g}" for crop in self.crops_mm) if self.face_factor is None else ("face",)
 
 
 @dataclass(frozen=True)
@@ -83,12 +113,22 @@ class PairErrors(NamedTuple):
     """... with their standard deviation."""
 
 
+class PairScore(NamedTuple):
+    """One prediction on one scan."""
+
+    errors: PairErrors
+    complexity: Complexity
+    """Of the prediction, for each crop."""
+    comparison: Comparison
+    """At the largest crop, for pictures."""
+
+
 class GroupErrors(NamedTuple):
     """Of the subjects of a group, each of whose predictions are averaged first."""
 
     subjects: int
     mean: Float[np.ndarray, " d"]
-    """Of ARMSE [mm]."""
+    """Of ARMSE, or of what was asked for [mm]."""
     margin: Float[np.ndarray, " d"]
     """1.96 standard errors of it; NaN of a single subject."""
 
@@ -108,14 +148,10 @@ def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | Non
         InputError: There are none, a prediction has no scan, or one of both no landmarks or group; names those.
     """
     predictions, scans = Path(predictions), Path(scans)
-    found = _meshes(predictions)
-    for folder in sorted(path for path in predictions.iterdir() if path.is_dir()) if predictions.is_dir() else ():
-        found |= {f"{folder.name}/{name}": path for name, path in _meshes(folder).items()}
-    if not found:
-        raise InputError(f"{predictions}: holds no meshes ({', '.join(FORMATS)}), nor do its folders.")
-    of_subject, belongs = _meshes(scans), {} if groups is None else _read_groups(Path(groups))
+    found = find_predictions(predictions)
+    of_subject, belongs = meshes_of(scans), {} if groups is None else _read_groups(Path(groups))
     common, pairs, missing = predictions / "landmarks.csv", [], []
-    for name, path in sorted(found.items()):
+    for name, path in found.items():
         subject = name.split("/")[0]
         own = path.with_suffix(".csv")
         scan = of_subject.get(subject)
@@ -131,41 +167,104 @@ def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | Non
         else:
             group = belongs.get(subject, EVERYBODY)
             pairs.append(Pair(subject, name, group, path, landmarks, scan, scan.with_suffix(".csv")))
-    if missing:
-        shown = "; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise InputError(f"predictions: {len(missing)} of {len(found)} cannot be scored ({shown}).")
+    refuse_missing(missing, len(found))
     return pairs
 
 
-def evaluate_pair(pair: Pair, config: ProtocolConfig) -> tuple[PairErrors, Comparison]:
+def find_predictions(folder: FilePath) -> dict[str, Path]:
+    """The meshes of a folder and of those in it.
+
+    Args:
+        folder: The predictions'.
+
+    Returns:
+        Files by ``name`` or ``folder/name``, in this order.
+
+    Raises:
+        InputError: There are none, or two of one name.
+    """
+    folder = Path(folder)
+    found = meshes_of(folder)
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        found |= {f"{inner.name}/{name}": path for name, path in meshes_of(inner).items()}
+    if not found:
+        raise InputError(f"{folder}: holds no meshes ({', '.join(FORMATS)}), nor do its folders.")
+    return dict(sorted(found.items()))
+
+
+def meshes_of(folder: FilePath) -> dict[str, Path]:
+    """The meshes of a folder by their names without suffix.
+
+    Args:
+        folder: Where they are.
+
+    Returns:
+        Their files.
+
+    Raises:
+        InputError: It is no folder, or two have one name.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: is no folder.")
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() in FORMATS:
+            if path.stem in found:
+                raise InputError(f"{path}: {found[path.stem].name} has the same name; remove one of them.")
+            found[path.stem] = path
+    return found
+
+
+def refuse_missing(missing: Sequence[str], count: int) -> None:
+    """End before anything is scored if something cannot be.
+
+    Args:
+        missing: What each lacks.
+        count: Predictions in all.
+
+    Raises:
+        InputError: There is one; the first are named.
+    """
+    if missing:
+        shown = "; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise InputError(f"predictions: {len(missing)} of {count} cannot be scored ({shown}).")
+
+
+def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
     """Score one prediction.
 
     Args:
-        pair: From :func:`find_pairs`.
+        pair: From :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation.layouts`.
         config: What is measured.
 
     Returns:
-        Its errors, and the comparison at the largest crop, for pictures.
+        Its errors and complexity at every crop, and the comparison at the largest.
 
     Raises:
         InputError: One of its files cannot be used; names it.
     """
     vertices, faces = read_surface(pair.prediction)
     scan_vertices, scan_faces = read_surface(pair.scan)
-    scan_landmarks = read_landmarks(pair.scan_landmarks, scan_vertices)
-    landmarks = (read_landmarks(pair.prediction_landmarks, vertices), scan_landmarks)
-    rows, last = [], None
-    for crop_mm in sorted(config.crops_mm):
+    landmarks = (
+        config.unit_mm * read_landmarks(pair.prediction_landmarks, vertices, names=config.landmarks),
+        read_landmarks(pair.scan_landmarks, scan_vertices, names=config.landmarks),
+    )
+    try:
+        prediction = SurfaceTree(config.unit_mm * vertices, faces, name="prediction")
+        scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
+    except InputError as error:
+        raise InputError(f"{pair.name}: {error}") from error
+    rows, complexities, last = [], [], None
+    for centre, crop_mm in _crops(pair, scan_vertices, config):
         try:
-            last = compare_surfaces(
-                vertices,
-                faces,
-                scan_vertices,
-                scan_faces,
+            last = compare_trees(
+                prediction,
+                scan,
                 landmarks=landmarks,
-                nose_tip=scan_landmarks[NOSE_TIP],
+                nose_tip=centre,
                 crop_mm=crop_mm,
                 icp=config.icp,
+                count_borders=config.count_borders,
             )
         except InputError as error:
             raise InputError(f"{pair.name}, within {crop_mm:g} mm: {error}") from error
@@ -175,89 +274,74 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> tuple[PairErrors, Compa
         )
         distances = last.scan_mm[np.isfinite(last.scan_mm)]
         rows.append((0.5 * (there + back), there, back, np.median(distances), distances.mean(), distances.std()))
+        complexities.append(last.complexity)
     assert last is not None, "ProtocolConfig has a crop"
-    return PairErrors(*np.array(rows).T), last
+    return PairScore(PairErrors(*np.array(rows).T), Complexity(*np.array(complexities).T), last)
 
 
-def group_errors(pairs: Sequence[Pair], errors: Sequence[PairErrors]) -> dict[str, GroupErrors]:
+def _crops(pair: Pair, vertices: np.ndarray, config: ProtocolConfig) -> list[tuple[np.ndarray, float]]:
+    """Centre and radius of each."""
+    # A file without names holds the landmarks of the alignment and no others, so all of these are asked for.
+    of_region = config.landmarks if "nose_tip" in config.landmarks else ("nose_tip",)
+    names = of_region if config.face_factor is None else CHALLENGE_LANDMARKS
+    found = read_landmarks(pair.scan_landmarks, vertices, names=names)
+    if config.face_factor is not None:
+        return [face_region(found, factor=config.face_factor)]
+    return [(found[names.index("nose_tip")], crop_mm) for crop_mm in config.crops_mm]
+
+
+def group_errors(
+    pairs: Sequence[Pair], errors: Sequence[PairErrors], *, measure: str = "armse"
+) -> dict[str, GroupErrors]:
     """Means over the subjects of every group, and of everybody.
 
     Args:
         pairs: What was scored.
         errors: Of each.
+        measure: Which of :class:`PairErrors` is averaged.
 
     Returns:
         By group, everybody last.
+
+    Raises:
+        InputError: There is no such measure.
     """
-    by_subject: dict[tuple[str, str], list[np.ndarray]] = {}
-    for pair, error in zip(pairs, errors):
-        by_subject.setdefault((pair.group, pair.subject), []).append(error.armse)
-    means = {key: np.mean(values, axis=0) for key, values in by_subject.items()}
-    names = [name for name in sorted({group for group, _ in means}) if name != EVERYBODY]
+    if measure not in PairErrors._fields:
+        raise InputError(f"measure: is {measure!r}; give one of {', '.join(PairErrors._fields)}.")
     table = {}
-    for name in [*names, EVERYBODY]:
-        values = np.array([value for (group, _), value in means.items() if name == EVERYBODY or name == group])
+    for name in groups_of(pairs):
+        by_subject: dict[str, list[np.ndarray]] = {}
+        for pair, error in zip(pairs, errors):
+            if name in (EVERYBODY, pair.group):
+                by_subject.setdefault(pair.subject, []).append(getattr(error, measure))
+        values = np.array([np.mean(several, axis=0) for several in by_subject.values()])
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
         table[name] = GroupErrors(len(values), values.mean(axis=0), 1.96 * spread / np.sqrt(len(values)))
     return table
 
 
-def read_landmarks(path: FilePath, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "7 3"]:
-    """The seven landmarks of a mesh, in the order of :data:`LANDMARKS`.
+def group_complexities(pairs: Sequence[Pair], complexities: Sequence[Complexity]) -> Mapping[str, Complexity]:
+    """Means over the predictions of every group, and of everybody: how fine a method's meshes are.
 
     Args:
-        path: Rows ``landmark,x,y,z`` or ``landmark,vertex``; a first row of other names is a heading.
-        vertices: Of the mesh.
+        pairs: What was scored.
+        complexities: Of each.
 
     Returns:
-        Positions.
-
-    Raises:
-        InputError: The file cannot be read, or a landmark is missing or no position.
+        By group, everybody last.
     """
-    rows = {row[0].strip(): row[1:] for row in _rows(Path(path)) if row}
-    lacking = [name for name in LANDMARKS if name not in rows]
-    if lacking:
-        raise InputError(f"{path}: has no {', '.join(lacking)}; give a row for each of {', '.join(LANDMARKS)}.")
-    found = []
-    for name in LANDMARKS:
-        values: Any = rows[name]
-        try:
-            if len(values) == 1:
-                index = int(values[0])
-                if not 0 <= index < len(vertices):
-                    raise InputError(f"{path}: {name} is vertex {index} of a mesh of {len(vertices)}.")
-                found.append(vertices[index])
-            else:
-                x, y, z = map(float, values)
-                found.append(np.array([x, y, z]))
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(f"{path}: {name} is {','.join(values)}; give x,y,z or the number of a vertex.") from error
-    return np.array(found, np.float64)
+    return {
+        name: Complexity(
+            *np.mean([values for pair, values in zip(pairs, complexities) if name in (EVERYBODY, pair.group)], axis=0)
+        )
+        for name in groups_of(pairs)
+    }
 
 
-def _meshes(folder: Path) -> dict[str, Path]:
-    """The meshes of a folder by their names without suffix."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in FORMATS:
-            if path.stem in found:
-                raise InputError(f"{path}: {found[path.stem].name} has the same name; remove one of them.")
-            found[path.stem] = path
-    return found
+def groups_of(pairs: Sequence[Pair]) -> list[str]:
+    """The groups' names in order, everybody last."""
+    return [*sorted({pair.group for pair in pairs} - {EVERYBODY}), EVERYBODY]
 
 
 def _read_groups(path: Path) -> dict[str, str]:
-    return {row[0].strip(): row[1].strip() for row in _rows(path) if len(row) >= 2}
-
-
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+    return {row[0].strip(): row[1].strip() for row in csv_rows(path) if len(row) >= 2}

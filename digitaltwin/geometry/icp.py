@@ -39,21 +39,52 @@ class Placement(NamedTuple):
         """Take placed points back."""
         return (points - self.translation) @ self.rotation / self.scale
 
+    def then(self, second: "Placement") -> "Placement":
+        """One map after the other, its rotation kept orthonormal."""
+        rotation = Rotation.from_matrix(second.rotation @ self.rotation).as_matrix()
+        translation = second.scale * second.rotation @ self.translation + second.translation
+        return Placement(self.scale * second.scale, rotation, translation)
+
+    @property
+    def inverse(self) -> "Placement":
+        """The map back."""
+        return Placement(1.0 / self.scale, self.rotation.T, -self.translation @ self.rotation / self.scale)
+
 
 @dataclass(frozen=True)
 class IcpConfig:
-    """How closest points are iterated."""
+    """How closest points are iterated.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
 
     iterations: int = 60
-    """At most."""
+    """At most; 0 leaves it at the landmarks' alignment."""
     with_scale: bool = False
     """Whether the size is free. A method that claims to measure millimetres is judged without."""
     trimmed: float = 0.1
     """Share of the correspondences, the farthest, that are left out."""
+    settled: int = 30
+    """Iterations after which the points that count stay the same: some sets would change each other for ever."""
     most_turned_deg: float = 60.0
     """Angle between the normals of corresponding points up to which they count."""
     tolerance_mm: float = 1e-4
     """Stop when no point moves further in an iteration."""
+    from_scan: bool = False
+    """Whether the scan's points are laid on the prediction, by least squares of their distances in the scan's unit, as
+    NoW does; else the prediction's are laid on the tangent planes of the scan."""
+
+    def __post_init__(self) -> None:
+        for name, right, range_ in (
+            ("iterations", self.iterations >= 0, "not be negative"),
+            ("settled", self.settled >= 1, "be 1 or more"),
+            ("trimmed", 0.0 <= self.trimmed < 1.0, "lie in [0, 1)"),
+            ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
+            ("tolerance_mm", self.tolerance_mm > 0.0, "be positive"),
+        ):
+            if not right:
+                raise InputError(f"IcpConfig: {name} is {getattr(self, name)}; it must {range_}.")
 
 
 class IcpResult(NamedTuple):
@@ -61,7 +92,7 @@ class IcpResult(NamedTuple):
 
     placement: Placement
     rms_mm: float
-    """Root mean square distance to the tangent planes, of the points that counted last."""
+    """Root mean square of what is minimised, of the points that counted last."""
     iterations: int
     converged: bool
     """Whether the tolerance was met."""
@@ -115,11 +146,14 @@ def align_closest_points(
     start: Placement,
     *,
     config: IcpConfig | None = None,
+    count_borders: bool = False,
 ) -> IcpResult:
-    """Trimmed point-to-plane ICP.
+    """Trimmed ICP.
 
     Each iteration minimises ``sum (n_i . (T p_i - c_i))^2`` over a small motion T: c_i the surface's closest point, n_i
-    its normal there. What the surfaces leave free (a ball's rotation) stays as it is.
+    its normal there, between those of the vertices (point to plane). What the surfaces leave free (a ball's rotation)
+    stays as it is. With ``from_scan`` n_i is the direction from c_i to the point, so that the distances themselves are
+    minimised, and they are measured in the points' unit: else a scan would shrink to nothing when the size is free.
 
     Args:
         points: On the surface that is moved [mm].
@@ -127,6 +161,7 @@ def align_closest_points(
         surface: The other.
         start: Where the points are to begin with, within some ten millimetres of the truth.
         config: Numbers of the iteration.
+        count_borders: Whether points count whose closest one lies on the surface's border.
 
     Returns:
         The placement, that of the start included, and how well it fits.
@@ -136,23 +171,30 @@ def align_closest_points(
     """
     config = IcpConfig() if config is None else config
     placement, rms, made, converged = start, np.inf, 0, False
+    counts = np.ones(len(points), bool)
     while made < config.iterations and not converged:
         made += 1
         moved = placement.apply(points)
         closest = surface.closest(moved)
-        planes = surface.normals[closest.faces]
-        counts = _corresponding(moved, normals @ placement.rotation.T, planes, closest.points, config)
-        counts &= ~surface.on_rim(closest)
+        planes = surface.smooth_normals(closest)  # those of faces jump, and points then never come to rest
+        if made <= config.settled:
+            counts = _corresponding(moved, normals @ placement.rotation.T, planes, closest.points, config)
+            if not count_borders:
+                counts &= ~surface.on_rim(closest)
         if counts.sum() < 10:
             raise InputError(
                 f"surfaces: only {counts.sum()} of {len(points)} points lie over one another after the rough "
                 "alignment; check the landmarks, the units and the orientation of the faces."
             )
+        unit = placement.scale if config.from_scan else 1.0
+        if config.from_scan:
+            away = moved - closest.points
+            distance = np.linalg.norm(away, axis=1, keepdims=True)
+            planes = np.where(distance > 1e-9 * unit, away / np.maximum(distance, 1e-300), planes)
         gaps = np.sum(planes * (moved - closest.points), axis=1)
-        rms = float(np.sqrt(np.mean(gaps[counts] ** 2)))
-        step = _small_motion(moved[counts], planes[counts], gaps[counts], with_scale=config.with_scale)
-        placement = _after(placement, step)
-        converged = bool(np.abs(placement.apply(points) - moved).max() < config.tolerance_mm)
+        rms = float(np.sqrt(np.mean(gaps[counts] ** 2))) / unit
+        placement = placement.then(_small_motion(moved[counts], planes[counts], gaps[counts], config))
+        converged = bool(np.abs(placement.apply(points) - moved).max() < config.tolerance_mm * unit)
     return IcpResult(placement, rms, made, converged)
 
 
@@ -167,23 +209,16 @@ def _corresponding(
     return alike & (distance <= np.quantile(distance[alike], 1.0 - config.trimmed))
 
 
-def _small_motion(points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, *, with_scale: bool) -> Placement:
+def _small_motion(points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, config: IcpConfig) -> Placement:
     """The motion that closes the gaps best, to first order; about the points' middle, where it is well conditioned."""
     middle = points.mean(axis=0)
     arms = points - middle
     size = np.sqrt(np.mean(np.sum(arms**2, axis=1)))
     columns = [np.cross(arms, planes) / size, planes]
-    if with_scale:
-        columns.append(np.sum(arms * planes, axis=1, keepdims=True) / size)
+    if config.with_scale:
+        growing = np.sum(arms * planes, axis=1) - (gaps if config.from_scan else 0.0)  # of gaps in the points' unit
+        columns.append(growing[:, None] / size)
     solution = np.linalg.lstsq(np.concatenate(columns, axis=1), -gaps, rcond=1e-6)[0]
     turn = Rotation.from_rotvec(solution[:3] / size).as_matrix()
-    scale = float(np.exp(solution[6] / size)) if with_scale else 1.0
+    scale = float(np.exp(solution[6] / size)) if config.with_scale else 1.0
     return Placement(scale, turn, middle + solution[3:6] - scale * turn @ middle)
-
-
-def _after(first: Placement, second: Placement) -> Placement:
-    """One after the other, its rotation kept orthonormal."""
-    rotation = Rotation.from_matrix(second.rotation @ first.rotation).as_matrix()
-    return Placement(
-        first.scale * second.scale, rotation, second.scale * second.rotation @ first.translation + second.translation
-    )

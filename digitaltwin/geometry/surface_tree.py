@@ -5,6 +5,7 @@ The same question in JAX, for batches on accelerators and with derivatives: :mod
 Letters: n points, v vertices, f faces.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import igl
@@ -74,7 +75,26 @@ class SurfaceTree:
         self._tree.init(self.vertices, self.faces)
         # Files repeat vertices along seams of their textures; these are no border.
         _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
-        self._rim = _boundary_edges(self._places[self.faces], len(vertices))
+        self._rim = _on_one_face(self._places[self.faces], len(vertices))
+
+    @cached_property
+    def vertex_normals(self) -> Float[np.ndarray, "v 3"]:
+        """Unit normals by the areas of the faces around, across seams of a texture; zero where there is none."""
+        weighted = np.repeat(self.normals * self.areas[:, None], 3, axis=0)
+        corners, count = self._places[self.faces].ravel(), len(self.vertices)
+        normals = np.stack([np.bincount(corners, column, count) for column in weighted.T], axis=1)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.where(length > 0.0, length, 1.0))[self._places]
+
+    @cached_property
+    def vertex_areas(self) -> Float[np.ndarray, " v"]:
+        """A third of the areas of the vertices' faces; zero where there is none."""
+        return np.bincount(self.faces.ravel(), np.repeat(self.areas, 3), len(self.vertices)) / 3.0
+
+    @property
+    def places(self) -> Int[np.ndarray, " v"]:
+        """A number for each vertex that those at the same position share, as along the seams of a texture."""
+        return self._places
 
     def closest(self, points: Float[np.ndarray, "n 3"]) -> SurfacePoints:
         """The surface's closest point to each of some points, exactly.
@@ -97,6 +117,20 @@ class SurfaceTree:
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
         return SurfacePoints(found, index, weights / weights.sum(axis=1, keepdims=True))
 
+    def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
+        """Unit normals between those of the vertices, which turn without jumps from face to face.
+
+        Args:
+            places: Points of this surface.
+
+        Returns:
+            Normals; a face's own where those of its corners cancel.
+        """
+        corners = self.vertex_normals[self.faces[places.faces]]
+        normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
+
     def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
         """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.
 
@@ -106,14 +140,13 @@ class SurfaceTree:
         Returns:
             A mask: true on an edge that only one face has.
         """
-        edges = np.sort(self._places[self.faces[places.faces]][:, [[0, 1], [1, 2], [2, 0]]], axis=2)
-        rim = np.isin(edges[..., 0] * len(self.vertices) + edges[..., 1], self._rim)
         opposite = places.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
-        return np.any(rim & (opposite < 1e-9), axis=1)
+        return np.any(self._rim[places.faces] & (opposite < 1e-9), axis=1)
 
 
-def _boundary_edges(faces: np.ndarray, count: int) -> np.ndarray:
-    """Edges of one face only, each as one number: ``smaller index * count + larger index``."""
-    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    keys, uses = np.unique(edges[:, 0] * count + edges[:, 1], return_counts=True)
-    return keys[uses == 1]
+def _on_one_face(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, "f 3"]:
+    """Of each face's edges 01, 12 and 20, whether no other face has it."""
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
+    keys = edges[..., 0] * count + edges[..., 1]  # one number an edge
+    _, number, uses = np.unique(keys, return_inverse=True, return_counts=True)
+    return uses[number.reshape(faces.shape)] == 1

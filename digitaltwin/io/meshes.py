@@ -1,10 +1,15 @@
-"""Reading triangle meshes of other programs: OBJ, PLY, STL, GLB, OFF, by trimesh."""
+"""Reading triangle meshes of other programs: OBJ, PLY, STL, GLB, OFF, by trimesh.
+
+Letters: v vertices, f faces, h w rows and columns of a texture.
+"""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
+from PIL import Image
 
 from digitaltwin.io.files import FilePath, reason
 from digitaltwin.types import InputError
@@ -12,6 +17,19 @@ from digitaltwin.types import InputError
 FORMATS = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
 LARGEST_BYTES = 2_000_000_000
 """A file of more is no scan of a head, or will not fit into memory."""
+
+
+class Scan(NamedTuple):
+    """A mesh as a scanner or another program leaves it, in a frame and unit of its own."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    uv: Float[np.ndarray, "v 2"] | None = None
+    """Texture coordinates, v upward; None without a texture."""
+    texture: Float[np.ndarray, "h w 3"] | None = None
+    """sRGB in [0, 1]."""
+    colours: Float[np.ndarray, "v 3"] | None = None
+    """sRGB of the vertices, of a scan that has no texture but these."""
 
 
 def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
@@ -26,7 +44,45 @@ def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarr
     Raises:
         InputError: The file is missing, of another format or too large, cannot be read, or holds no faces.
     """
-    source = Path(path)
+    loaded = _load(Path(path), textured=False)
+    return np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64)
+
+
+def read_scan(path: FilePath) -> Scan:
+    """A mesh with its texture or the colours of its vertices; of several textures one picture is made.
+
+    Args:
+        path: The file; a texture lies beside it or in it.
+
+    Returns:
+        The scan. A texture that is missing or cannot be read is left out.
+
+    Raises:
+        InputError: As :func:`read_surface`.
+    """
+    loaded = _load(Path(path), textured=True)
+    scan = Scan(np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64))
+    visual: Any = loaded.visual
+    uv = getattr(visual, "uv", None)
+    picture = _picture(getattr(visual, "material", None))
+    if uv is not None and picture is not None and np.shape(uv) == (len(scan.vertices), 2):
+        texture = np.asarray(picture.convert("RGB"), np.float32) / np.float32(255.0)
+        return scan._replace(uv=np.array(uv, np.float64), texture=texture)
+    if getattr(visual, "kind", None) == "vertex":
+        return scan._replace(colours=np.array(visual.vertex_colors[:, :3], np.float64) / 255.0)
+    return scan
+
+
+def _picture(material: Any) -> Image.Image | None:
+    """The diffuse texture of a material, of whichever of trimesh's kinds it is."""
+    for name in ("image", "baseColorTexture"):
+        picture = getattr(material, name, None)
+        if isinstance(picture, Image.Image):
+            return picture
+    return None
+
+
+def _load(source: Path, *, textured: bool) -> trimesh.Trimesh:
     if source.suffix.lower() not in FORMATS:
         raise InputError(f"{source}: is not one of {', '.join(FORMATS)}; convert it.")
     try:
@@ -38,9 +94,9 @@ def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarr
     if size == 0:
         raise InputError(f"{source}: is empty.")
     try:
-        loaded = trimesh.load(source, process=False, force="mesh", skip_materials=True)
+        loaded = trimesh.load(source, process=False, force="mesh", skip_materials=not textured)
     except Exception as error:  # of whatever library trimesh has read it with
         raise InputError(f"{source}: cannot be read as a mesh ({error}).") from error
     if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
         raise InputError(f"{source}: holds no faces; a cloud of points has to be meshed first.")
-    return np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64)
+    return loaded

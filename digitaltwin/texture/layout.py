@@ -60,12 +60,13 @@ def rasterize_uv(uv: Float[Array, "t 2"], uv_faces: Int[Array, "f 3"], size: int
     return rasterize(screen, uv_faces, height=size, width=size)
 
 
-def make_layout(head: HeadModel, *, size: int = 2048) -> TextureLayout:
+def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM) -> TextureLayout:
     """Lay the texels of a head out.
 
     Args:
         head: the model.
         size: edge of the texture [texels], a power of two of at least 512.
+        reach_mm: how far outside the face oval a texel may be coloured; infinity for the whole skin.
 
     Raises:
         InputError: the size is none of these.
@@ -82,7 +83,7 @@ def make_layout(head: HeadModel, *, size: int = 2048) -> TextureLayout:
     distance = np.asarray(interpolate(fine, inside_mm, head.faces))
     on_skin = np.asarray(fine.face) >= 0
     mouth, sockets = (_covered_by_part(head, name, size) & ~on_skin for name in INTERIOR_PARTS)
-    texel = np.flatnonzero(on_skin & (distance[..., 0] > -REACH_MM))
+    texel = np.flatnonzero(on_skin & (distance[..., 0] > -reach_mm))
     return TextureLayout(
         covered=jnp.asarray(on_skin | mouth | sockets),
         mouth=jnp.asarray(mouth),

@@ -181,20 +181,40 @@ def _project(
         return colour, cosine, seen
 
     colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
-    visible = _feathered(_image(seen[:, None].astype(jnp.float32), layout, size), layout.covered)
+    visible = feathered(texture_image(seen[:, None].astype(jnp.float32), layout.texel, size=size), layout.covered)
     weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * ramp(cosine, 0.25, 0.6)
-    likeness = skin_likeness(colour, weight * ramp(layout.oval_mm, 0.0, 20.0))
-    likeness = 1 - _spread(_image(1 - likeness[:, None], layout, size)).reshape(-1)[layout.texel]
-    inside = ramp(layout.bare_mm, 4.0, 22.0)
-    weight *= ramp(layout.oval_mm, -10.0, 8.0) * (inside + (1 - inside) * likeness)
+    weight *= ramp(layout.oval_mm, -10.0, 8.0) * bare_share(colour, weight, layout, size=size)
     return Projection(
-        _image(jnp.where(weight[:, None] > 0, colour, 0), layout, size), _image(weight[:, None], layout, size)[..., 0]
+        texture_image(jnp.where(weight[:, None] > 0, colour, 0), layout.texel, size=size),
+        texture_image(weight[:, None], layout.texel, size=size)[..., 0],
     )
 
 
-def _image(values: Float[Array, "n c"], layout: TextureLayout, size: int) -> Float[Array, "s s c"]:
+def bare_share(
+    linear: Float[Array, "n 3"], weight: Float[Array, " n"], layout: TextureLayout, *, size: int
+) -> Float[Array, " n"]:
+    """How far colours that something shows of a head are skin's, or lie where nothing else is to be expected.
+
+    Args:
+        linear: Of the layout's texels.
+        weight: Trust in them.
+        layout: Of the head.
+        size: Edge of the texture.
+
+    Returns:
+        1 on the face, beard and brows included; outside the oval, just within it and high on the forehead the likeness
+        to the skin of the face, which keeps hair, hats and collars off the head.
+    """
+    likeness = skin_likeness(linear, weight * ramp(layout.oval_mm, 0.0, 20.0))
+    likeness = 1 - _spread(texture_image(1 - likeness[:, None], layout.texel, size=size)).reshape(-1)[layout.texel]
+    inside = ramp(layout.bare_mm, 4.0, 22.0)
+    return inside + (1 - inside) * likeness
+
+
+def texture_image(values: Float[Array, "n c"], texel: Int[Array, " n"], *, size: int) -> Float[Array, "s s c"]:
+    """Values of some texels as a texture, 0 elsewhere."""
     channels = values.shape[1]
-    return jnp.zeros((size * size, channels)).at[layout.texel].set(values).reshape(size, size, channels)
+    return jnp.zeros((size * size, channels)).at[texel].set(values).reshape(size, size, channels)
 
 
 def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
@@ -206,7 +226,7 @@ def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
     return _at_reduced_size(widen, strangeness)
 
 
-def _feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
+def feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
     """Full well inside a mask, falling smoothly to nothing at its border.
 
     What lies between the islands is neither in nor out: the lids and the lips keep their colours up to their edges.

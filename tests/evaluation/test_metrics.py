@@ -3,11 +3,20 @@
 import numpy as np
 import pytest
 import trimesh
+from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.evaluation import IcpConfig, align_closest_points, armse, compare_surfaces, rough_alignment
+from digitaltwin.evaluation import (
+    IcpConfig,
+    align_closest_points,
+    armse,
+    compare_surfaces,
+    compare_trees,
+    mesh_complexity,
+    rough_alignment,
+)
 from digitaltwin.geometry.surface_tree import SurfaceTree
-from digitaltwin.head import landmark_points
+from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.types import InputError
 
@@ -111,6 +120,103 @@ def test_closest_points_agree_with_the_motion_that_was_made(face):
     np.testing.assert_allclose(found.placement.apply(moved), vertices[front], atol=0.02)
     assert found.converged
     assert found.rms_mm < 0.01
+
+
+@pytest.mark.parametrize("crop_mm", [80.0, 95.0, 110.0])
+def test_the_alignment_with_another_person_comes_to_rest(head, crop_mm):
+    """Points that face normals pull, which jump from face to face, never do."""
+    subjects = load_subjects()
+    shapes = [neutral_shape(head, subjects.identity[number]) for number in (3, 11)]
+    one, other = (np.asarray(shape, np.float64) for shape in shapes)
+    faces, scan = np.asarray(head.faces), SurfaceTree(other, np.asarray(head.faces))
+    seven, target = (np.asarray(landmark_points(head, shape), np.float64)[ALIGNMENT] for shape in shapes)
+    start, normals = rough_alignment(seven, target), SurfaceTree(one, faces).vertex_normals
+    near = (np.linalg.norm(start.apply(one) - target[4], axis=1) < crop_mm) & (np.linalg.norm(normals, axis=1) > 0.5)
+    found = align_closest_points(one[near], normals[near], scan, start)
+    assert found.converged
+    assert found.iterations <= 40
+
+
+def test_normals_turn_smoothly_across_seams():
+    """A ball whose halves have their own vertices: its normals are the directions from its middle everywhere."""
+    vertices, faces = ball(subdivisions=4)
+    upper = (vertices[faces][..., 2].mean(axis=1) > 0.0)[:, None]
+    tree = SurfaceTree(np.concatenate([vertices, vertices]), np.where(upper, faces, faces + len(vertices)))
+    np.testing.assert_allclose(tree.vertex_normals[tree.faces], tree.vertices[tree.faces] / 100.0, atol=0.01)
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    points *= 110.0 / np.linalg.norm(points, axis=1, keepdims=True)
+    np.testing.assert_allclose(tree.smooth_normals(tree.closest(points)), points / 110.0, atol=0.02)
+    sheet = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    folded = SurfaceTree(sheet, np.array([[0, 1, 2], [0, 2, 1]]))
+    assert np.abs(folded.smooth_normals(folded.closest(sheet))[:, 2]).min() == 1.0, "a face's own where they cancel"
+
+
+def test_from_the_scan_the_distances_themselves_are_least(face):
+    """Against a general minimiser of the scan's mean square distance over all similarities, without derivatives."""
+    vertices, faces, seven, move = face
+    bump = 6.0 * np.exp(-np.sum((vertices - [20.0, -30.0, 60.0]) ** 2, axis=1) / 800.0)[:, None]
+    scan, prediction = move(vertices + bump * [0.0, 0.0, 1.0]), SurfaceTree(1e-3 * vertices * [1.05, 1.0, 1.0], faces)
+    config = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, most_turned_deg=180.0)
+    given = {"landmarks": (1e-3 * seven, move(seven)), "nose_tip": move(seven)[4], "crop_mm": 70.0, "icp": config}
+    found = compare_trees(prediction, SurfaceTree(scan, faces), count_borders=True, **given)
+    counted = scan[np.isfinite(found.scan_mm)]
+
+    def mean_square(change):
+        """About the placement that was found: a rotation, a shift [mm] and the logarithm of a size."""
+        scale, turn = np.exp(change[6]) * found.placement.scale, Rotation.from_rotvec(change[:3]).as_matrix()
+        middle = counted.mean(axis=0)
+        unmoved = (counted - middle - change[3:6]) @ turn / np.exp(change[6]) + middle
+        there = found.placement.undo(unmoved)
+        return np.mean(np.sum((there - prediction.closest(there).points) ** 2, axis=1)) * scale**2
+
+    least = mean_square(np.zeros(7))
+    assert np.sqrt(least) == pytest.approx(np.sqrt(np.nanmean(found.scan_mm**2)))
+    steps = np.array([2e-3] * 3 + [0.1] * 3 + [2e-3])
+    for change in np.concatenate([np.diag(steps), -np.diag(steps)]):
+        assert mean_square(change) > least
+    better = minimize(lambda x: mean_square(x * steps), np.zeros(7), method="Nelder-Mead", options={"maxfev": 400})
+    assert better.fun > 0.999999 * least
+
+
+def test_borders_count_when_asked_for():
+    """Half a ball: the other half's vertices are as far from its rim as the sphere has it."""
+    vertices, faces = ball()
+    half = SurfaceTree(vertices, faces[(vertices[faces][..., 2] > 0.0).all(axis=1)])
+    found = compare_trees(SurfaceTree(vertices, faces), half, count_borders=True)
+    pole = np.argmin(vertices[:, 2])
+    assert found.prediction_mm[pole] == pytest.approx(100.0 * np.sqrt(2.0), abs=3.0)
+    assert np.isnan(compare_trees(SurfaceTree(vertices, faces), half).prediction_mm[pole])
+
+
+def test_complexity_counts_what_lies_within():
+    """A flat grid with a texture's seam: vertices along it are written twice and count once."""
+    steps = np.arange(5) * 10.0
+    grid = np.stack(np.meshgrid(steps, steps, [0.0]), axis=-1).reshape(-1, 3)
+    cells = [(i * 5 + j, i * 5 + j + 1, i * 5 + j + 5, i * 5 + j + 6) for i in range(4) for j in range(4)]
+    faces = np.array([face for a, b, c, d in cells for face in ((a, b, c), (b, d, c))])
+    doubled = np.where(faces[16:] // 5 == 2, faces[16:] + 15, faces[16:])
+    whole = mesh_complexity(SurfaceTree(np.concatenate([grid, grid[10:15]]), np.concatenate([faces[:16], doubled])))
+    assert (whole.vertices, whole.faces) == (25, 32)
+    assert whole.edge_mm == pytest.approx((40 * 10.0 + 16 * np.sqrt(200.0)) / 56.0)
+    corner = mesh_complexity(SurfaceTree(grid, faces), within=(grid <= 10.0).all(axis=1), scale=2.0)
+    assert (corner.vertices, corner.vertices_within, corner.faces_within) == (25, 4, 2)
+    assert corner.edge_mm == pytest.approx(2.0 * (40.0 + np.sqrt(200.0)) / 5.0)
+    assert np.isnan(mesh_complexity(SurfaceTree(grid, faces), within=np.zeros(25, bool)).edge_mm)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iterations": -1},
+        {"settled": 0},
+        {"trimmed": 1.0},
+        {"most_turned_deg": 0.0},
+        {"tolerance_mm": float("nan")},
+    ],
+)
+def test_numbers_of_the_alignment_are_checked(wrong):
+    with pytest.raises(InputError, match=f"IcpConfig: {next(iter(wrong))} is .*; it must"):
+        IcpConfig(**wrong)
 
 
 def test_what_cannot_be_compared_is_named(face):

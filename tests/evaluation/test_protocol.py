@@ -8,11 +8,13 @@ import trimesh
 
 from digitaltwin.evaluation import (
     LANDMARKS,
+    Complexity,
     Pair,
     PairErrors,
     ProtocolConfig,
     evaluate_pair,
     find_pairs,
+    group_complexities,
     group_errors,
     read_landmarks,
 )
@@ -56,11 +58,14 @@ def test_predictions_find_their_scans_and_groups(folders):
 def test_a_copy_scores_nothing_and_a_size_what_it_should(folders):
     left, right, berta = find_pairs(folders / "predictions", folders / "scans")
     config = ProtocolConfig(crops_mm=(80.0, 95.0))
-    copy, comparison = evaluate_pair(left, config)
+    copy, complexity, comparison = evaluate_pair(left, config)
     assert np.abs(copy.armse).max() < 1e-2
     scan = trimesh.load(left.scan, process=False)
     np.testing.assert_allclose(comparison.vertices, scan.vertices, atol=0.02)
-    smaller, larger = evaluate_pair(right, config)[0], evaluate_pair(berta, config)[0]
+    assert (complexity.vertices == len(np.unique(scan.vertices[np.unique(scan.faces)], axis=0))).all()
+    assert (complexity.vertices_within < complexity.vertices).all()
+    assert (np.diff(complexity.faces_within) > 0).all(), "a larger crop holds more"
+    smaller, larger = evaluate_pair(right, config).errors, evaluate_pair(berta, config).errors
     assert (smaller.armse > 0.1).all()
     assert (larger.armse > smaller.armse).all(), "four percent are more than two"
     np.testing.assert_allclose(larger.armse, (larger.prediction_to_scan + larger.scan_to_prediction) / 2.0)
@@ -84,19 +89,64 @@ def test_a_subjects_predictions_count_once():
     assert np.isnan(table["x"].margin).all()
 
 
-def test_landmarks_may_be_numbers_of_vertices(tmp_path):
-    vertices = np.arange(30.0).reshape(10, 3)
-    (tmp_path / "landmarks.csv").write_text("\n".join(f"{name},{i}" for i, name in enumerate(LANDMARKS)))
-    np.testing.assert_array_equal(read_landmarks(tmp_path / "landmarks.csv", vertices), vertices[:7])
-    (tmp_path / "short.csv").write_text("nose_tip,1,2,3\n")
-    with pytest.raises(InputError, match="has no right_eye_outer"):
-        read_landmarks(tmp_path / "short.csv", vertices)
-    (tmp_path / "far.csv").write_text("\n".join(f"{name},{i + 5}" for i, name in enumerate(LANDMARKS)))
-    with pytest.raises(InputError, match="is vertex 10 of a mesh of 10"):
-        read_landmarks(tmp_path / "far.csv", vertices)
-    (tmp_path / "word.csv").write_text("\n".join(f"{name},here" for name in LANDMARKS))
-    with pytest.raises(InputError, match="right_eye_outer is here"):
-        read_landmarks(tmp_path / "word.csv", vertices)
+def test_a_subject_in_two_groups_counts_once_among_all():
+    """One of a subject's two photos in each group, at 1 and 3 mm, and another subject at 4."""
+    pairs = [Pair(subject, f"{subject}/{group}", group, *[Path(group)] * 4) for subject, group in ("ax", "ay", "bx")]
+    errors = [PairErrors(*np.full((6, 1), value)) for value in (1.0, 3.0, 4.0)]
+    table = group_errors(pairs, errors, measure="median")
+    assert (table["all"].subjects, table["all"].mean[0]) == (2, 3.0)
+    assert (table["x"].subjects, table["x"].mean[0]) == (2, 2.5)
+    with pytest.raises(InputError, match="measure: is 'sum'; give one of armse"):
+        group_errors(pairs, errors, measure="sum")
+
+
+def test_complexities_are_means_over_the_predictions():
+    pairs = [Pair(subject, subject, group, *[Path(group)] * 4) for subject, group in ("ax", "bx", "cy")]
+    complexities = [Complexity(*np.full((5, 2), value)) for value in (1.0, 3.0, 8.0)]
+    table = group_complexities(pairs, complexities)
+    assert {name: float(group.vertices[0]) for name, group in table.items()} == {"x": 2.0, "y": 8.0, "all": 4.0}
+
+
+def test_other_landmarks_align_and_the_nose_tip_still_crops(folders):
+    """Four landmarks suffice; the crop's centre is read by its name."""
+    pair = find_pairs(folders / "predictions", folders / "scans")[0]
+    config = ProtocolConfig(crops_mm=(95.0,), landmarks=LANDMARKS[:4])
+    errors, _, comparison = evaluate_pair(pair, config)
+    assert errors.armse < 1e-2
+    scan = trimesh.load(pair.scan, process=False).vertices
+    tip = read_landmarks(pair.scan_landmarks, scan, names=("nose_tip",))
+    reach_mm = np.linalg.norm(scan - tip, axis=1)[np.isfinite(comparison.scan_mm)].max()
+    assert 94.0 < reach_mm <= 95.0
+    with pytest.raises(InputError, match="has no nose_bottom"):
+        evaluate_pair(pair, ProtocolConfig(face_factor=1.4))
+
+
+def test_a_unit_is_that_of_the_predictions(folders):
+    pair = find_pairs(folders / "predictions", folders / "scans")[0]
+    mesh, seven = (
+        trimesh.load(pair.prediction, process=False),
+        read_landmarks(pair.prediction_landmarks, np.zeros((0, 3))),
+    )
+    write_mesh(pair.prediction, 1e-3 * mesh.vertices, mesh.faces, 1e-3 * seven)
+    assert evaluate_pair(pair, ProtocolConfig(unit_mm=1000.0)).errors.armse.max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crops_mm": ()},
+        {"crops_mm": (95.0, 80.0)},
+        {"crops_mm": (0.0, 80.0)},
+        {"crops_mm": (float("nan"),)},
+        {"face_factor": 0.0},
+        {"landmarks": ("nose_tip", "nose_tip", "mouth_left")},
+        {"landmarks": LANDMARKS[:2]},
+        {"unit_mm": -1.0},
+    ],
+)
+def test_numbers_of_the_protocol_are_checked(wrong):
+    with pytest.raises(InputError, match=f"ProtocolConfig: {next(iter(wrong))} is .*; it must be"):
+        ProtocolConfig(**wrong)
 
 
 def test_what_is_missing_is_listed_before_anything_is_scored(folders):
