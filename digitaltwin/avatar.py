@@ -119,8 +119,8 @@ def make_workshop(
 
     Args:
         head: the shipped one by default.
-        config: of the fit. ``shape="basis"`` needs ``fit_identity``; for a shape that is given, it decides whether the
-            identity may still move.
+        config: of the fit. ``shape="basis"`` and ``shape="groups"`` need ``fit_identity``; for a shape that is given,
+            it decides whether the identity may still move.
         texture_size: edge of the texture [texels], a power of two of at least 512.
     """
     head = load_head() if head is None else head
@@ -137,7 +137,7 @@ def create_avatar(
     image: FilePath | Photo | Float[np.ndarray, "h w 3"] | np.ndarray,
     *,
     focal_px: float | None = None,
-    shape: Literal["basis"] | Float[Array, "v 3"] = "basis",
+    shape: Literal["basis", "groups"] | Float[Array, "v 3"] = "basis",
     texture_size: int = 2048,
     workshop: Workshop | None = None,
 ) -> Avatar:
@@ -147,8 +147,9 @@ def create_avatar(
         image: a file, or pixels: float sRGB in [0, 1] or uint8, [h w 3]. Of several faces the largest counts.
         focal_px: focal length in pixels of the image; EXIF's, or else an estimate, by default.
         shape: ``"basis"`` fits the identity coefficients of the head model along with everything else, as classical
-            morphable model fitting does, from the best of the six group means. An array is taken as the neutral shape
-            [mm], as a trained decoder predicts it.
+            morphable model fitting does, from the mean head. ``"groups"`` does so from the mean of each of the head's
+            groups and keeps the fit of the lowest energy; it seldom is the person's group (docs/accuracy.md). An array
+            is taken as the neutral shape [mm], as a trained decoder predicts it.
         texture_size: edge of the texture [texels], a power of two of at least 512; ignored with ``workshop``.
         workshop: of :func:`make_workshop`, for another head model or configuration.
 
@@ -224,20 +225,23 @@ def _as_photo(image: Any, focal_px: float | None) -> Photo:
 
 
 def _fit(
-    shop: Workshop, photo: Photo, face: FaceLandmarks, shape: Literal["basis"] | Float[Array, "v 3"]
+    shop: Workshop, photo: Photo, face: FaceLandmarks, shape: Literal["basis", "groups"] | Float[Array, "v 3"]
 ) -> tuple[FitResult, str]:
     """The fit and what it started from."""
     size = jnp.asarray(photo.pixels.shape[:2])
     options: dict[str, Any] = {"scores": face.scores, "focal_px": photo.focal_px}
     if isinstance(shape, str):
-        if shape != "basis":
-            raise InputError(f"shape: {shape!r} is no way to find one; give 'basis' or an array of vertices.")
+        if shape not in ("basis", "groups"):
+            raise InputError(f"shape: {shape!r} is no way to find one; give 'basis', 'groups' or an array of vertices.")
         if not shop.fitter.config.fit_identity:
             raise InputError(
                 "workshop: its fitter holds the identity; make it with fit_identity=True, or give a shape."
             )
-        best = fit_groups(shop.fitter, face.landmarks_px, size, **options)
-        result, start = best.result, f"mean of {shop.head.group_names[int(best.group)]}"
+        if shape == "groups":
+            best = fit_groups(shop.fitter, face.landmarks_px, size, **options)
+            result, start = best.result, f"mean of {shop.head.group_names[int(best.group)]}"
+        else:
+            result, start = fit(shop.fitter, shop.fitter.mean, face.landmarks_px, size, **options), "mean head"
     else:
         result, start = fit(shop.fitter, jnp.asarray(shape), face.landmarks_px, size, **options), "given shape"
     status = int(result.status)

@@ -56,8 +56,8 @@ _NEUTRAL = FitConfig(expression_deviation=_NO_EXPRESSION)
 # True landmarks lie at their anchors, also where the head hides those.
 _ANCHORED = FitConfig(expression_deviation=_NO_EXPRESSION, sliding_contour=False)
 STEPS = (
-    Step("the chain's fit, from the best group's mean", FitConfig(), from_mean=False),
-    Step("from the mean head", FitConfig()),
+    Step("the same fit from the best group's mean", FitConfig(), from_mean=False),
+    Step("the chain's fit, from the mean head", FitConfig()),
     Step("... and told that the face is neutral", _NEUTRAL, expression=True),
     Step("... and given true landmarks", _ANCHORED, expression=True, landmarks=True),
     Step("... and the true focal length", _ANCHORED, expression=True, landmarks=True, focal=True),

@@ -151,6 +151,14 @@ def test_the_fit_is_honest(request, name):
     assert residuals["correction_p95_mm"] < 3
 
 
+def test_a_fit_starts_at_the_mean_head_unless_told_otherwise(portrait, reference):
+    assert reference.report["fit"]["start"] == "mean head"
+    start = create_avatar(portrait, texture_size=SIZE, shape="groups").report["fit"]["start"]
+    assert start in {f"mean of {name}" for name in reference.head.group_names}
+    given = create_avatar(portrait, texture_size=SIZE, shape=reference.head.mean)
+    assert given.report["fit"]["start"] == "given shape"
+
+
 def test_a_photo_takes_another_focal_length(portrait, with_focal):
     photo = photo_from_array(portrait, focal_px=FOCAL_PX / 2)
     assert create_avatar(photo, texture_size=SIZE, focal_px=FOCAL_PX).report["photo"] == with_focal.report["photo"]

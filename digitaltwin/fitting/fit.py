@@ -267,7 +267,10 @@ def fit_groups(
 ) -> GroupFit:
     """Fit from the mean shape of every group of the head model and keep the start with the lowest energy.
 
-    Identity coefficients are measured from the start, so the right group leaves the least to explain.
+    Identity coefficients are measured from the start, so the right group leaves the least to explain. That holds for
+    people near their group's mean and landmarks off by about 1 % of the eye distance. A face detector's are off by
+    more: it then finds the group hardly more often than chance does, and :func:`fit` from ``fitter.mean`` comes nearer
+    to the person (docs/accuracy.md).
 
     Args:
         fitter: From :func:`~digitaltwin.fitting.fitter.make_fitter`, with ``fit_identity``.
