@@ -106,10 +106,10 @@ def draw_heat_map(axis: Axes, pair: Pair, config: ProtocolConfig, folder: Path) 
     front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0.0
     order = np.flatnonzero(front)[np.argsort(corners[front][:, :, 2].mean(axis=1))]
     drawn = PolyCollection(
-        list(corners[order][:, :, :2]), array=np.ma.masked_invalid(values[order]), cmap="coolwarm",
+        list(corners[order][:, :, :2]), array=np.ma.masked_invalid(values[order]),
+        cmap=matplotlib.colormaps["coolwarm"].with_extremes(bad="0.85"),
         clim=(-SATURATED_MM, SATURATED_MM), edgecolors="face", linewidths=0.2,
     )  # fmt: skip
-    drawn.get_cmap().set_bad("0.85")
     axis.add_collection(drawn)
     axis.autoscale()
     axis.set_aspect("equal")

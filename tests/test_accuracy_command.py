@@ -49,7 +49,7 @@ def run(*arguments):
 
 def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
     out = tmp_path / "accuracy"
-    first = run("--quick", f"--out={out}")
+    first = run("--quick", "--workers=1", f"--out={out}")
     assert first.returncode == 0, first.stderr
     name = f"subject-{choose_subjects(load_subjects(), 1)[0]}"
     for file in ("accuracy.md", "accuracy.csv", "accuracy.json", "accuracy.png", f"pictures/{name}-front.png"):
