@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from digitaltwin.evaluation import PairErrors
 from digitaltwin.geometry.camera import project
 from digitaltwin.head import landmark_points, load_subjects
-from digitaltwin.io.files import write_json
+from digitaltwin.io.files import make_folder, write_json
 from experiments import causes
 from experiments.causes import Seen
 from experiments.gallery import measure
@@ -48,13 +48,15 @@ def run(*arguments):
 
 
 def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
-    out = tmp_path / "accuracy"
-    first = run("--quick", "--workers=1", f"--out={out}")
-    assert first.returncode == 0, first.stderr
+    # In this process, where other tests have compiled most of the chain; the command then continues the folder.
+    out = make_folder(tmp_path / "accuracy")
+    with ThreadPoolExecutor(1) as executor:
+        config, crops_mm = TruthConfig(count=1, still=True), (CROP_MM,)
+        tables = measure(out, config, views=VIEWS[:1], crops_mm=crops_mm, only_subjects=True, executor=executor)
     name = f"subject-{choose_subjects(load_subjects(), 1)[0]}"
     for file in ("accuracy.md", "accuracy.csv", "accuracy.json", "accuracy.png", f"pictures/{name}-front.png"):
         assert (out / file).stat().st_size > 100, file
-    assert (out / "accuracy.md").read_text() in first.stdout
+    assert (out / "accuracy.md").read_text() == tables
     with (out / "accuracy.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["prediction"], row["size"]) for row in rows} == {
@@ -68,11 +70,9 @@ def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
 
     # The same folder again: what is done is not done again.
     written = {path: path.stat().st_mtime_ns for path in out.glob("*/**/*.*") if path.suffix != ".csv"}
-    with ThreadPoolExecutor(1) as executor:
-        config, crops_mm = TruthConfig(count=1, still=True), (CROP_MM,)
-        again = measure(out, config, views=VIEWS[:1], crops_mm=crops_mm, only_subjects=True, executor=executor)
-    assert again == (out / "accuracy.md").read_text()
-    assert again in first.stdout
+    again = run("--quick", "--workers=1", f"--out={out}")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == tables + "\n"
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
