@@ -155,8 +155,6 @@ def test_a_fit_starts_at_the_mean_head_unless_told_otherwise(portrait, reference
     assert reference.report["fit"]["start"] == "mean head"
     start = create_avatar(portrait, texture_size=SIZE, shape="groups").report["fit"]["start"]
     assert start in {f"mean of {name}" for name in reference.head.group_names}
-    given = create_avatar(portrait, texture_size=SIZE, shape=reference.head.mean)
-    assert given.report["fit"]["start"] == "given shape"
 
 
 def test_a_photo_takes_another_focal_length(portrait, with_focal):
