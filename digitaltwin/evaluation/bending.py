@@ -1,10 +1,10 @@
-"""An error between points that belong together: the prediction is bent over the scan, and how far each vertex had to go.
+"""An error between points that belong together: the prediction is bent over the scan, and each vertex's way is counted.
 
-Closest points flatter. A nose that is too narrow has the cheek near by, a chin that is too low the neck; what is closest
-is not what should have been there, and so the distances after ICP say less of a face's true error than they seem to
-(their correlation over faces can fall below one half). Laid over the scan by non-rigid ICP
-(:func:`digitaltwin.registration.lay_over`), with the landmarks held, a prediction's vertices come to lie where they
-belong, as far as a smooth deformation can tell; and the distance from where the prediction had them is its error.
+Closest points flatter. A nose that is too narrow has the cheek near by, a chin that is too low the neck; what is
+closest is not what should have been there, and so the distances after ICP say less of a face's true error than they
+seem to. Laid over the scan by non-rigid ICP (:func:`digitaltwin.registration.lay_over`), the landmarks held, a
+prediction's vertices come to lie where they belong, as far as a smooth deformation can tell; and the distance from
+where the prediction had them is its error.
 
 Letters: v vertices of the prediction, k landmarks.
 """
