@@ -212,9 +212,9 @@ def main() -> None:
         report, warnings = register(folder, progress)
     for sentence in warnings:
         print(f"note: {sentence}")
-    face, marks = report["face_mm"], report["landmarks_mm"]
+    unit, face, marks = report["scan"]["unit"], report["face_mm"], report["landmarks_mm"]
     print(
-        f"{folder}: unit {report['scan']['unit']}; face {face['mean']:.2f} mm on average, at most {face['largest']:.2f}; "
+        f"{folder}: unit {unit}; face {face['mean']:.2f} mm on average, at most {face['largest']:.2f}; "
         f"landmarks {marks['mean']:.2f} mm; head.glb, texture.png, registration.npz, picture.png, report.json"
     )
 
