@@ -26,7 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from trimesh.triangles import closest_point, points_to_barycentric
 
@@ -42,7 +41,9 @@ _CANDIDATES = 24  # faces around a point, by place and direction, among which th
 _DIRECTION_MM = 8.0  # what turning round by a radian counts among candidates
 _ALIKE = 0.3  # cosine between normals from which on a face looks the same way
 _RIM_MM = 5.0  # how far the shipped interior's rim may lie from the other skin's border and still belong to it
+_PARTNERS_MM = 10.0  # how far a vertex's mirror image may lie from its partner
 _LEAST = 1e-4  # of the largest deviation: modes below it move something else than the skin
+_SEAM = 0.05  # of the atlas: a corner as far off lies beyond a seam
 _SIDED = ("browDown", "eyeBlink", "mouthSmile")  # expressions that move one half of the face alone
 
 
@@ -172,7 +173,7 @@ def adopt_head(
         "faces": both.faces,
         "uv_faces": uv_faces,
         "parts_follow_vertices": parts.follow_vertices,
-        "mirror": mirror_partners(both.vertices),
+        "mirror": mirror_partners(lent @ np.asarray(head.mean, np.float64)),
     }
     adopted = HeadModel(
         **{name: jnp.asarray(value, jnp.float32) for name, value in values.items()},
@@ -229,8 +230,9 @@ def orthonormal_identity(modes: Float[np.ndarray, "i v 3"]) -> OrthonormalIdenti
 def mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
     """Pair the vertices of a nearly symmetric mesh left with right.
 
-    Again and again, those vertices become partners whose mirror images, by x, are nearest to one another; vertices of
-    the middle become their own. So no vertex is left out, and the map is its own inverse, on an asymmetric mesh too.
+    Again and again, those vertices become partners whose mirror images, by x, are nearest to one another, a vertex of
+    the middle its own. What then has no partner within ten millimetres is left its own, too: so the map is its own
+    inverse on any mesh.
 
     Args:
         vertices: In the head frame.
@@ -243,14 +245,16 @@ def mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]
         >>> mirror_partners(np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [-2.1, 0.0, 0.0]])).tolist()
         [0, 2, 1]
     """
-    partner = np.full(len(vertices), -1)
-    while len(free := np.flatnonzero(partner < 0)):
+    partner = np.arange(len(vertices))
+    free = np.arange(len(vertices))
+    while len(free):
         own = vertices[free]
-        nearest = np.asarray(KDTree(own * [-1.0, 1.0, 1.0]).query(own)[1])
-        mutual = nearest[nearest] == np.arange(len(free))
-        if not mutual.any():  # ties in a ring
-            mutual, nearest = np.ones(len(free), bool), np.arange(len(free))
+        away, nearest = map(np.asarray, KDTree(own * [-1.0, 1.0, 1.0]).query(own))
+        mutual = (nearest[nearest] == np.arange(len(free))) & (away < _PARTNERS_MM)
+        if not mutual.any():
+            break
         partner[free[mutual]] = free[nearest[mutual]]
+        free = free[~mutual]
     return partner
 
 
@@ -362,7 +366,7 @@ def _rows(head: HeadModel, places: Places) -> sp.csr_array:
 def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.ndarray, "m p 3"]:
     """Rows applied to every displacement."""
     m, v, _ = moved.shape
-    return (rows @ moved.transpose(1, 0, 2).reshape(v, 3 * m)).reshape(-1, m, 3).transpose(1, 0, 2)
+    return (rows @ moved.transpose(1, 0, 2).reshape(v, 3 * m)).reshape(rows.shape[0], m, 3).transpose(1, 0, 2)
 
 
 def _moved_anchors(head: HeadModel, anchors: Anchors, both: _Correspondence) -> Anchors:
@@ -384,33 +388,30 @@ def _moved_regions(head: HeadModel, both: _Correspondence) -> Regions:
 def _shipped_atlas(head: HeadModel, both: _Correspondence) -> tuple[Float[np.ndarray, "t 2"], Int[np.ndarray, "f 3"]]:
     """Texture coordinates of the other's skin in the shipped atlas.
 
-    A face belongs to the island on which its middle lies, with all its corners: those beyond the island's border are
-    drawn back to it. So no face stretches over two islands.
+    A vertex has those of its place on the shipped skin, unless a face of it lies across a seam: then they are far from
+    where the shipped face under that face's middle, extended, would have them. Such a corner gets the latter, drawn
+    back into the atlas. So no face stretches from one side of a seam to the other.
     """
-    skin_faces, uv_faces, uv = np.asarray(head.faces), np.asarray(head.uv_faces), np.asarray(head.uv, np.float64)
-    island = _islands(uv_faces, len(uv))[uv_faces[:, 0]]
+    skin, uv_faces, uv = np.asarray(head.faces), np.asarray(head.uv_faces), np.asarray(head.uv, np.float64)
+    here = both.on_shipped
+    own = np.einsum("nc,ncd->nd", here.barycentric, uv[uv_faces[here.faces]])
     triangles = both.vertices[both.faces]
+    middles = triangles.mean(axis=1)
     across = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-30)
-    of_face = island[places_on(triangles.mean(axis=1), across, both.laid, skin_faces).faces]
-    normals = SurfaceTree(both.vertices, both.faces, name="skin").vertex_normals
-
-    coordinates, indices, count = [], np.zeros_like(both.faces), 0
-    for number in np.unique(of_face):
-        mine, theirs = np.flatnonzero(of_face == number), np.flatnonzero(island == number)
-        used, inverse = np.unique(both.faces[mine], return_inverse=True)
-        places = places_on(both.vertices[used], normals[used], both.laid, skin_faces[theirs])
-        coordinates.append(np.einsum("nc,ncd->nd", places.barycentric, uv[uv_faces[theirs[places.faces]]]))
-        indices[mine] = count + inverse.reshape(-1, 3)
-        count += len(used)
-    return np.concatenate(coordinates), indices
-
-
-def _islands(uv_faces: Int[np.ndarray, "g 3"], count: int) -> Int[np.ndarray, " t"]:
-    """Number of the island that each texture coordinate lies on."""
-    sides = uv_faces[:, [0, 1, 1, 2]].reshape(-1, 2)
-    graph = sp.coo_array((np.ones(len(sides)), tuple(sides.T)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    under = places_on(middles, across, both.laid, skin)
+    middle = np.einsum("fc,fcd->fd", under.barycentric, uv[uv_faces[under.faces]])
+    flat = np.repeat(both.laid[skin[under.faces]], 3, axis=0)
+    extended = points_to_barycentric(flat, triangles.reshape(-1, 3), method="cramer").reshape(-1, 3, 3)
+    expected = np.einsum("fkc,fcd->fkd", extended, uv[uv_faces[under.faces]])
+    off = np.linalg.norm(own[both.faces] - expected, axis=2)
+    beyond = off > _SEAM + 0.5 * np.linalg.norm(expected - middle[:, None], axis=2)
+    atlas = SurfaceTree(np.column_stack([uv, np.zeros(len(uv))]), uv_faces, name="atlas")
+    moved = expected[beyond]
+    drawn = atlas.closest(np.column_stack([moved, np.zeros(len(moved))])).points[:, :2] if len(moved) else moved
+    indices = both.faces.copy()
+    indices[beyond] = len(own) + np.arange(len(drawn))
+    return np.concatenate([own, drawn]), indices
 
 
 def _shipped_follow(head: HeadModel) -> tuple[Int[np.ndarray, "p 4"], Float[np.ndarray, "p 4"]]:

@@ -314,7 +314,7 @@ def _ict_modes(folder: Path) -> list[Path]:
 def _read_npz(path: Path, names: Sequence[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Some arrays of an ``.npz``; others are not looked at, and no Python objects are ever made."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
             if missing:
                 raise InputError(f"{path}: lacks {', '.join(missing)}; give the gnm_head.npz of GNM Head v3.")
