@@ -34,9 +34,15 @@ from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.geometry.topology import boundary_vertices
 from digitaltwin.head import Anchors, HeadModel, Regions, load_head, parts_vertices
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, INTERIOR_PARTS
+from digitaltwin.registration.identity import IdentityConfig
+from digitaltwin.registration.nonrigid import NonRigidConfig
 from digitaltwin.registration.register import RegistrationConfig, register_scan
 from digitaltwin.types import InputError
 
+# A model's mean has neither hair nor noise: its surface is trusted everywhere, and more than how a landmark is defined.
+_CLEAN = RegistrationConfig(
+    scalp=1.0, identity=IdentityConfig(landmark_noise_mm=3.0), nonrigid=NonRigidConfig(landmark_mm2=30.0)
+)
 _CANDIDATES = 24  # faces around a point, by place and direction, among which the nearest is sought exactly
 _DIRECTION_MM = 8.0  # what turning round by a radian counts among candidates
 _ALIKE = 0.3  # cosine between normals from which on a face looks the same way
@@ -117,7 +123,7 @@ def adopt_head(
     Args:
         other: The model.
         head: Whose anchors, regions, atlas, parts and missing expressions it gets; the shipped one by default.
-        config: Of the registration.
+        config: Of the registration; by default one for a mean without hair or noise.
 
     Returns:
         The model, validated.
@@ -128,7 +134,7 @@ def adopt_head(
     """
     head = load_head() if head is None else head
     _check(other)
-    both = _lay_over_mean(other, head, RegistrationConfig(scalp=1.0) if config is None else config)
+    both = _lay_over_mean(other, head, _CLEAN if config is None else config)
     identity = orthonormal_identity(other.identity @ both.turn.T)
     lent = _rows(head, both.on_shipped)
 
@@ -366,7 +372,8 @@ def _rows(head: HeadModel, places: Places) -> sp.csr_array:
 def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.ndarray, "m p 3"]:
     """Rows applied to every displacement."""
     m, v, _ = moved.shape
-    return (rows @ moved.transpose(1, 0, 2).reshape(v, 3 * m)).reshape(rows.shape[0], m, 3).transpose(1, 0, 2)
+    carried = np.asarray(rows @ moved.transpose(1, 0, 2).reshape(v, 3 * m))
+    return carried.reshape(len(carried), m, 3).transpose(1, 0, 2)
 
 
 def _moved_anchors(head: HeadModel, anchors: Anchors, both: _Correspondence) -> Anchors:

@@ -22,6 +22,9 @@ from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, LANDMARK_COUNT
 from digitaltwin.io.files import FilePath, reason
 from digitaltwin.io.meshes import Scan
 from digitaltwin.registration.adopt import OtherHead, adopt_head
+from digitaltwin.registration.identity import IdentityConfig
+from digitaltwin.registration.nonrigid import NonRigidConfig
+from digitaltwin.registration.register import RegistrationConfig
 from digitaltwin.registration.views import find_landmarks
 from digitaltwin.types import InputError
 
@@ -31,6 +34,10 @@ _NEUTRAL, _INDICES = "generic_neutral_mesh.obj", "vertex_indices.json"
 # the middles of the lips, outside and inside.
 _IN_68 = (36, 39, 42, 45, 30, 48, 54, 51, 57, 62, 66)
 _OURS = (*ALIGNMENT.tolist(), 87, 93, 98, 102)
+# Landmarks found on rendered views are some 2 mm off: enough to begin with, too much to be held to.
+_FOUND = RegistrationConfig(
+    scalp=1.0, identity=IdentityConfig(landmark_noise_mm=4.0), nonrigid=NonRigidConfig(landmark_mm2=5.0)
+)
 _SMALLEST_MM, _LARGEST_MM = 100.0, 1000.0  # extents of a head, with or without shoulders
 _GNM_ARRAYS = (
     "template_vertex_positions",
@@ -179,7 +186,9 @@ def load_gnm_head(
         inside |= groups.get(name, inside)
     whole = triangles.astype(np.int64)
     skin, faces = _part(whole[~inside[whole].all(axis=1)], groups["skin"], path)
+    config = None
     if landmarks is None:
+        config = _FOUND
         landmarks = find_landmarks(head, Scan(np.asarray(vertices, np.float64), whole))
     eyes = [joints.index("left_eye"), joints.index("right_eye")]
     own = dict(zip(map(str, arrays["expression_names"]), arrays["expression_basis"]))
@@ -194,7 +203,7 @@ def load_gnm_head(
         landmarks=_GNM_MM * np.asarray(landmarks, np.float64),
     )
     _check_size(other)
-    return adopt_head(other, head=head)
+    return adopt_head(other, head=head, config=config)
 
 
 def arkit_expressions(expressions: Mapping[str, Float[np.ndarray, "v 3"]]) -> dict[str, Float[np.ndarray, "v 3"]]:

@@ -15,7 +15,7 @@ from digitaltwin.geometry.camera import Camera
 from digitaltwin.geometry.topology import boundary_vertices
 from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, INTERIOR_PARTS, MOUTH
-from digitaltwin.registration import IctLayout, load_gnm_head, load_ict_head
+from digitaltwin.registration import IctLayout, OtherHead, adopt_head, load_gnm_head, load_ict_head
 from digitaltwin.registration.adopt import mirror_partners, orthonormal_identity, places_on
 from digitaltwin.registration.head_models import _IN_68, _OURS
 from digitaltwin.texture import make_layout
@@ -311,6 +311,36 @@ def test_a_head_is_fitted_and_exported(ict_head):
     texture = np.full((8, 8, 3), 0.5, np.float32)
     pieces = head_primitives(ict_head, result.neutral, parts, texture=texture, eye_texture=texture)
     assert [len(piece.displacements) for piece in pieces] == [52] * 4
+
+
+def test_a_person_of_no_kind_the_shipped_head_knows(head, foreign):
+    """Bumps of 5 mm that its identities cannot make, another frame, no expressions."""
+    rng = np.random.default_rng(7)
+    waves, phases, heights = rng.normal(size=(60, 3)) / 30.0, rng.uniform(0.0, 6.28, 60), rng.normal(size=(60, 3)) * 0.5
+    bumpy = foreign._replace(mean=foreign.mean + np.cos(foreign.mean @ waves.T + phases) @ heights)
+    turn = Rotation.from_euler("xyz", [25.0, 40.0, -10.0], degrees=True).as_matrix()
+    truth = true_landmarks(head, bumpy)
+    known = np.full(truth.shape, np.nan)
+    known[list(_OURS)] = truth[list(_OURS)]
+    s = foreign.skin
+    whites = [np.arange(s, s + WHITE), np.arange(s + WHITE, s + 2 * WHITE)]
+    other = OtherHead(
+        name="bumpy",
+        vertices=bumpy.mean[:s] @ turn.T,
+        faces=np.array([(p[0], *pair) for p in foreign.polygons for pair in zip(p[1:], p[2:])]),
+        identity=foreign.modes[:, :s] @ turn.T,
+        expressions={},
+        eyes=np.stack([bumpy.mean[white].mean(axis=0) for white in whites]) @ turn.T,
+        eye_identity=np.stack([foreign.modes[:, white].mean(axis=1) for white in whites], axis=1) @ turn.T,
+        landmarks=known @ turn.T,
+    )
+    adopted = adopt_head(other)
+    back, shift = moved_back(adopted, bumpy)
+    found = np.asarray(landmark_points(adopted, adopted.mean))
+    away = np.linalg.norm(found - (truth @ back.T + shift), axis=1)
+    assert np.median(away) < 0.8
+    assert away[17:].max() < 4.0  # what slides is the jaw's outline, which has no mark
+    assert adopted.other_expressions.shape == (0, s, 3)
 
 
 def test_orthonormal_identity_keeps_the_covariance():
