@@ -1,6 +1,6 @@
 """What registering a scan costs, and how near it comes, beside trimesh's non-rigid ICP in the same run.
 
-The shipped scan, from file to texture: landmarks found on rendered views, shape, texture. Then the non-rigid step alone,
+The shipped scan, from file to texture: landmarks found on rendered views, shape, texture. Then the non-rigid step,
 from the same head of the model, with the same landmarks: ours, and trimesh's ``nricp_amberg`` and ``nricp_sumner`` with
 their own schedules (to which hair, borders and lips are like all else). Last the same scan refined to two million
 triangles, in a process of its own: time and memory.
@@ -97,7 +97,7 @@ def measure_large() -> dict[str, Any]:
 
 
 def measure_steps(scan: Scan, *, repetitions: int) -> dict[str, dict[str, float]]:
-    """The non-rigid step alone, ours and trimesh's: from the same head, with the same landmarks, nothing said of hair."""
+    """The non-rigid step, ours and trimesh's: from the same head, with the same landmarks, nothing said of hair."""
     head = load_head()
     begin = register_scan(head, scan.vertices, scan.faces, find_landmarks(head, scan))
     faces, known = np.asarray(head.faces), np.isfinite(begin.landmarks).all(axis=1)
@@ -107,14 +107,15 @@ def measure_steps(scan: Scan, *, repetitions: int) -> dict[str, dict[str, float]
     source = trimesh.Trimesh(begin.model, faces, process=False)
     target = trimesh.Trimesh(begin.scan.vertices, begin.scan.faces, process=False)
     given = {"source_landmarks": (on_faces, barycentric), "target_positions": positions}
-    solvers: dict[str, Callable[[], np.ndarray]] = {
+    solvers: dict[str, Callable[[], Any]] = {
         "ours": lambda: lay_over(begin.model, faces, begin.scan, landmarks=marks),
         "trimesh, nricp_amberg": lambda: trimesh.registration.nricp_amberg(source, target, **given),
         "trimesh, nricp_sumner": lambda: trimesh.registration.nricp_sumner(source, target, **given),
     }
     found = {}
     for name, solve in solvers.items():
-        seconds, laid = [], begin.model
+        seconds: list[float] = []
+        laid = begin.model
         for _ in range(repetitions):
             begun = time.perf_counter()
             laid = np.asarray(solve())
