@@ -158,13 +158,10 @@ def plain_projection(size: int) -> Projection:
     return Projection(jnp.full((size, size, 3), 0.35), jnp.zeros((size, size)))
 
 
-def main() -> None:
-    """Read, register, write."""
-    command.keep_compiled_programs()
-    folder = make_folder(_OUT.value)
+def register(folder: Path, progress: tqdm) -> tuple[dict[str, Any], list[str]]:
+    """Read, register, write; returns the report, and what to know before trusting it."""
     head, seconds = load_head(), {}
     size = 512 if _QUICK.value else int(_TEXTURE.value)
-    progress = tqdm(total=6, unit=" stages")
     with stage(progress, seconds, "read"):
         scan = read_scan(asset_path("scan.glb") if _SCAN.value is None else Path(_SCAN.value))
     with stage(progress, seconds, "landmarks"):
@@ -201,15 +198,23 @@ def main() -> None:
             "judged": distances.judged,
         }
         save_arrays(folder / "registration.npz", arrays, {"unit": registration.unit})
-    progress.close()
     warnings = doubts(registration, distances, scan)
     report = make_report(registration, distances, scan, warnings, seconds)
     write_json(folder / "report.json", report)
+    return report, warnings
+
+
+def main() -> None:
+    """Register, and say what came out."""
+    command.keep_compiled_programs()
+    folder = make_folder(_OUT.value)
+    with tqdm(total=6, unit=" stages", leave=False) as progress:
+        report, warnings = register(folder, progress)
     for sentence in warnings:
         print(f"note: {sentence}")
-    face, marks = report["face_mm"], report["landmarks_mm"]
+    unit, face, marks = report["scan"]["unit"], report["face_mm"], report["landmarks_mm"]
     print(
-        f"{folder}: unit {registration.unit}; face {face['mean']:.2f} mm on average, at most {face['largest']:.2f}; "
+        f"{folder}: unit {unit}; face {face['mean']:.2f} mm on average, at most {face['largest']:.2f}; "
         f"landmarks {marks['mean']:.2f} mm; head.glb, texture.png, registration.npz, picture.png, report.json"
     )
 

@@ -1,5 +1,6 @@
 """How good a head is: alignment with a scan, and errors in definitions that are stated."""
 
+from digitaltwin.evaluation.bending import bent_distances
 from digitaltwin.evaluation.landmarks import CHALLENGE_LANDMARKS, LANDMARKS, face_region, read_landmarks
 from digitaltwin.evaluation.layouts import find_now_pairs, find_stirling_pairs
 from digitaltwin.evaluation.metrics import (
@@ -39,6 +40,7 @@ __all__ = [
     "ProtocolConfig",
     "align_closest_points",
     "armse",
+    "bent_distances",
     "compare_surfaces",
     "compare_trees",
     "evaluate_pair",

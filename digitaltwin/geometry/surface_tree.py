@@ -115,7 +115,7 @@ class SurfaceTree:
         given = np.ascontiguousarray(points, dtype=np.float64)
         _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
-        return SurfacePoints(found, index, weights / weights.sum(axis=1, keepdims=True))
+        return SurfacePoints(found, index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
 
     def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
         """Unit normals between those of the vertices, which turn without jumps from face to face.

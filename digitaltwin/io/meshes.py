@@ -19,6 +19,9 @@ LARGEST_BYTES = 2_000_000_000
 """A file of more is no scan of a head, or will not fit into memory."""
 
 
+_STAND_IN_PX = 2  # edge of the grey picture that trimesh gives for a texture it cannot find
+
+
 class Scan(NamedTuple):
     """A mesh as a scanner or another program leaves it, in a frame and unit of its own."""
 
@@ -77,7 +80,7 @@ def _picture(material: Any) -> Image.Image | None:
     """The diffuse texture of a material, of whichever of trimesh's kinds it is."""
     for name in ("image", "baseColorTexture"):
         picture = getattr(material, name, None)
-        if isinstance(picture, Image.Image):
+        if isinstance(picture, Image.Image) and min(picture.size) > _STAND_IN_PX:
             return picture
     return None
 

@@ -13,8 +13,8 @@ large gaps count less (Geman and McClure). All terms are areas times squared len
 not depend on how dense either mesh is: l [mm] is the size of bump it irons out. Where the surface says nothing, a bump
 goes on smoothly and fades over some five l.
 
-Distances along normals leave the template free to slide, which the stiffness alone resists. The second integral is
-what makes a coarse template fit: its flat faces, not its vertices, come to lie in the middle of the surface.
+Distances along normals leave the template free to slide, which the stiffness alone resists. The second integral takes
+half of it back that a coarse template with its vertices on a surface leaves most of that outside its flat faces.
 
 On the host, in float64. Letters: v vertices, f faces of the template; k landmarks; t pairs; n pulls.
 """

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.io import meshes
-from digitaltwin.io.meshes import read_surface
+from digitaltwin.io.meshes import read_scan, read_surface
 from digitaltwin.types import InputError
 
 
@@ -54,3 +55,29 @@ def test_a_missing_and_a_huge_file_are_refused(tmp_path, monkeypatch):
     (tmp_path / "large.ply").write_bytes(bytes(11))
     with pytest.raises(InputError, match="more than"):
         read_surface(tmp_path / "large.ply")
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".glb"])
+def test_a_texture_comes_along_the_right_way_up(tmp_path, suffix):
+    picture = np.zeros((8, 4, 3), np.uint8)
+    picture[0, 3] = [255, 128, 0]  # upper right: u and v near 1
+    square = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
+    square.visual = trimesh.visual.TextureVisuals(uv=[[0, 0], [1, 0], [1, 1], [0, 1]], image=Image.fromarray(picture))
+    square.export(tmp_path / f"square{suffix}")
+    scan = read_scan(tmp_path / f"square{suffix}")
+    assert scan.texture is not None
+    assert scan.uv is not None
+    np.testing.assert_allclose(scan.texture[0, 3], [1.0, 128 / 255, 0.0], atol=0.02)
+    np.testing.assert_allclose(scan.uv, scan.vertices[:, :2], atol=1e-6)
+
+
+def test_colours_of_vertices_come_along_and_a_lost_texture_does_not_matter(tmp_path):
+    box = trimesh.creation.box()
+    box.visual.vertex_colors = np.tile([[200, 100, 50, 255]], (8, 1))
+    box.export(tmp_path / "box.ply")
+    scan = read_scan(tmp_path / "box.ply")
+    assert scan.texture is None
+    assert scan.colours is not None
+    np.testing.assert_allclose(scan.colours[0], np.array([200, 100, 50]) / 255)
+    (tmp_path / "lost.obj").write_text("mtllib none.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl a\nf 1/1 2/1 3/1\n")
+    assert read_scan(tmp_path / "lost.obj").texture is None

@@ -1,0 +1,49 @@
+"""An error between points that belong together: the prediction is bent over the scan, and each vertex's way is counted.
+
+Closest points flatter. A nose that is too narrow has the cheek near by, a chin that is too low the neck; what is
+closest is not what should have been there, and so the distances after ICP say less of a face's true error than they
+seem to. Laid over the scan by non-rigid ICP (:func:`digitaltwin.registration.lay_over`), the landmarks held, a
+prediction's vertices come to lie where they belong, as far as a smooth deformation can tell; and the distance from
+where the prediction had them is its error.
+
+Letters: v vertices of the prediction, k landmarks.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from digitaltwin.evaluation.metrics import Comparison
+from digitaltwin.geometry.barycentric import interpolation_matrix
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.registration.nonrigid import Landmarks, NonRigidConfig, lay_over
+
+
+def bent_distances(
+    comparison: Comparison,
+    faces: Int[np.ndarray, "f 3"],
+    scan: SurfaceTree,
+    landmarks: tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]],
+    *,
+    config: NonRigidConfig | None = None,
+) -> Float[np.ndarray, " v"]:
+    """Distances [mm] of a prediction's vertices from the points of the scan that correspond to them.
+
+    Args:
+        comparison: Of the two, aligned and cropped, by :func:`digitaltwin.evaluation.compare_trees`.
+        faces: The prediction's triangles.
+        scan: The scan [mm].
+        landmarks: The same points on prediction and scan, each in its own frame; the more, the better.
+        config: Of the non-rigid ICP.
+
+    Returns:
+        NaN where the comparison does not count a vertex. A second or two for some thousand vertices.
+
+    Raises:
+        InputError: Too few points of the two correspond.
+    """
+    placed = np.asarray(comparison.vertices, np.float64)
+    template = SurfaceTree(placed, faces, name="prediction")
+    marked = template.closest(comparison.placement.apply(landmarks[0]))
+    rows = interpolation_matrix(template.faces[marked.faces], marked.barycentric, len(placed))
+    bent = lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1]), config=config)
+    return np.where(np.isfinite(comparison.prediction_mm), np.linalg.norm(bent - placed, axis=1), np.nan)

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import trimesh
+
+from digitaltwin.geometry.barycentric import interpolation_matrix
+from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.registration import Landmarks, NonRigidConfig, Round, lay_over
+from digitaltwin.registration.nonrigid import correspondence, sample_surface
+from digitaltwin.types import InputError
+
+
+@pytest.fixture(scope="module")
+def ball() -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(subdivisions=3, radius=80.0)
+
+
+@pytest.fixture(scope="module")
+def ellipsoid() -> trimesh.Trimesh:
+    fine = trimesh.creation.icosphere(subdivisions=5, radius=80.0)
+    fine.vertices = fine.vertices * [1.08, 1.0, 0.93]
+    return fine
+
+
+def gaps(vertices: np.ndarray, faces: np.ndarray, target: trimesh.Trimesh) -> np.ndarray:
+    tree = SurfaceTree(vertices, faces)
+    return np.linalg.norm(target.vertices - tree.closest(np.asarray(target.vertices)).points, axis=1)
+
+
+def test_what_lies_on_the_surface_stays(ball):
+    vertices = np.asarray(ball.vertices)
+    laid = lay_over(vertices, ball.faces, SurfaceTree(vertices, ball.faces))
+    np.testing.assert_allclose(laid, vertices, atol=1e-6)
+
+
+def test_a_ball_becomes_an_ellipsoid_half_as_far_inside_as_its_vertices_would_have_it(ball, ellipsoid):
+    surface = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces)
+    laid = lay_over(np.asarray(ball.vertices), ball.faces, surface)
+    assert gaps(laid, ball.faces, ellipsoid).mean() < 0.15
+    inscribed = gaps(ball.vertices * [1.08, 1.0, 0.93], ball.faces, ellipsoid)
+    assert gaps(laid, ball.faces, ellipsoid).mean() < 0.6 * inscribed.mean()
+
+
+def test_where_the_surface_has_a_hole_the_template_goes_on_smoothly(ball, ellipsoid):
+    front = ellipsoid.triangles_center[:, 2] > -10.0
+    surface = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces[front])
+    laid = lay_over(np.asarray(ball.vertices), ball.faces, surface)
+    moved = laid - ball.vertices
+    seen, behind = ball.vertices[:, 2] > 0.0, ball.vertices[:, 2] < -60.0
+    assert np.linalg.norm(laid[seen] / (80.0 * np.array([1.08, 1.0, 0.93])), axis=1) == pytest.approx(1.0, abs=0.01)
+    assert np.linalg.norm(moved[behind], axis=1).max() < 8.0, "nothing pulls there"
+
+
+def test_landmarks_and_touching_vertices(ball, ellipsoid):
+    vertices = np.asarray(ball.vertices)
+    surface = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces)
+    pole = int(np.argmax(vertices[:, 1]))
+    rows = interpolation_matrix(
+        np.array([[pole, pole, pole], [0, 0, 0]]), np.array([[1.0, 0, 0], [1.0, 0, 0]]), len(vertices)
+    )
+    goal = np.array([[5.0, 79.8, 0.0], [np.nan, 0.0, 0.0]])
+    free = lay_over(vertices, ball.faces, surface)
+    held = lay_over(vertices, ball.faces, surface, landmarks=Landmarks(rows, goal))
+    assert np.linalg.norm(free[pole] - goal[0]) > 3.0
+    assert np.linalg.norm(held[pole] - goal[0]) < 1.0
+    assert gaps(held, ball.faces, ellipsoid).mean() < 0.2
+
+    left, right = int(np.argmin(vertices[:, 0])), int(np.argmax(vertices[:, 0]))
+    tied = lay_over(vertices, ball.faces, surface, touching=np.array([[left, right]]))
+    apart, together = ((laid[right] - laid[left]) - (vertices[right] - vertices[left]) for laid in (free, tied))
+    assert np.linalg.norm(together) < 0.2 * np.linalg.norm(apart)
+
+
+def test_a_round_is_the_minimum_of_the_energy_that_is_written_down(ball, ellipsoid):
+    """The energy by plain sums, its correspondences as they stood; its slope by differences is nothing."""
+    vertices, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+    surface = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces)
+    config = NonRigidConfig(rounds=(Round(12.0, 10.0, 1),), most_points=500)
+    pole = int(np.argmax(vertices[:, 1]))
+    corners, shares = np.array([[pole, pole, pole]]), np.array([[1.0, 0.0, 0.0]])
+    goal, pair = np.array([[5.0, 79.8, 0.0]]), np.array([[3, 900 % len(vertices)]])
+    rows = interpolation_matrix(corners, shares, len(vertices))
+    laid = lay_over(vertices, faces, surface, landmarks=Landmarks(rows, goal), touching=pair, config=config)
+
+    template, mass = SurfaceTree(vertices, faces), lumped_mass(vertices, faces)
+    own = correspondence(vertices, template.vertex_normals, surface, 10.0, config.most_turned_deg)
+    sample = sample_surface(surface, 500)
+    closest = template.closest(sample.points)
+    gap = np.sum(sample.normals * (closest.points - sample.points), axis=1)
+    trust = (np.linalg.norm(closest.points - sample.points, axis=1) <= 10.0) * (
+        (10 / 3) ** 2 / ((10 / 3) ** 2 + gap**2)
+    ) ** 2
+    trust *= np.sum(template.normals[closest.faces] * sample.normals, axis=1) > 0.5
+    stiff = cotangent_stiffness(vertices, faces)
+
+    def energy(d: np.ndarray) -> float:
+        to = own.points - vertices - d
+        there = np.einsum("nk,nkd->nd", closest.barycentric, (vertices + d)[faces[closest.faces]])
+        back = sample.points - there
+        pulls = np.sum(
+            mass * own.weights * (np.sum(own.planes * to, axis=1) ** 2 + config.slide * np.sum(to**2, axis=1))
+        )
+        pulls += np.sum(
+            sample.areas * trust * (np.sum(sample.normals * back, axis=1) ** 2 + config.slide * np.sum(back**2, axis=1))
+        )
+        marked = config.landmark_mm2 * np.sum((vertices[pole] + d[pole] - goal[0]) ** 2)
+        bound = config.touch_mm2 * np.sum((d[pair[0, 0]] - d[pair[0, 1]]) ** 2)
+        bent = 12.0**4 * np.sum((stiff @ d) ** 2 / mass[:, None]) + config.fade * np.sum(mass[:, None] * d**2)
+        return float(pulls + marked + bound + bent)
+
+    found = laid - vertices
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        direction = rng.normal(size=found.shape)
+        up, down = (energy(found + step * direction) for step in (1e-3, -1e-3))
+        curvature = up + down - 2.0 * energy(found)
+        assert abs(up - down) < 1e-3 * curvature / 1e-3, "the way to the minimum is short beside the step"
+    assert energy(found) < energy(np.zeros_like(found))
+
+
+def test_surfaces_apart_are_refused(ball, ellipsoid):
+    far = SurfaceTree(np.asarray(ellipsoid.vertices) + 500.0, ellipsoid.faces)
+    with pytest.raises(InputError, match="points correspond"):
+        lay_over(np.asarray(ball.vertices), ball.faces, far)
+    inside_out = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces[:, ::-1])
+    with pytest.raises(InputError, match="points correspond"):
+        lay_over(np.asarray(ball.vertices), ball.faces, inside_out)

@@ -1,0 +1,137 @@
+"""A scan whose truth is known: a person of the model with bumps that it lacks, in a frame and unit of its own."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from digitaltwin.geometry.icp import Placement
+from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.head import landmark_points
+from digitaltwin.head.markup import ALIGNMENT, CONTOUR
+from digitaltwin.registration import fit_identity, guess_unit, register_scan, scan_distances
+from digitaltwin.types import InputError
+
+
+class Known(NamedTuple):
+    person: np.ndarray
+    """In the head frame [mm]."""
+    vertices: np.ndarray
+    """Of the scan, in its own frame and centimetres."""
+    faces: np.ndarray
+    landmarks: np.ndarray
+    placement: Placement
+
+
+@pytest.fixture(scope="module")
+def known(head) -> Known:
+    rng = np.random.default_rng(3)
+    coefficients = 0.8 * np.asarray(head.identity_deviation) * rng.normal(size=len(head.identity))
+    person = np.asarray(head.mean, np.float64) + np.tensordot(coefficients, np.asarray(head.identity, np.float64), 1)
+    for centre in person[rng.choice(np.flatnonzero(np.asarray(head.regions.face)), 8)]:
+        near = np.exp(-0.5 * np.sum((person - centre) ** 2, axis=1) / 15.0**2)
+        person = person + 1.5 * near[:, None] * rng.normal(size=3)
+    vertices, faces = trimesh.remesh.subdivide(person, np.asarray(head.faces))
+    placement = Placement(
+        0.1, Rotation.from_euler("yxz", [70.0, 25.0, -160.0], degrees=True).as_matrix(), np.array([3.0, -20.0, 90.0])
+    )
+    landmarks = np.asarray(landmark_points(head, jnp.asarray(person, jnp.float32)), np.float64)
+    landmarks[CONTOUR] = np.nan
+    return Known(person, placement.apply(vertices), faces, placement.apply(landmarks), placement)
+
+
+def on_face(head, vertices: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    face = np.asarray(head.regions.face)
+    return np.linalg.norm(vertices - truth, axis=1)[face]
+
+
+@pytest.fixture(scope="module")
+def registered(head, known):
+    return register_scan(head, known.vertices, known.faces, known.landmarks)
+
+
+def test_it_finds_the_person_where_the_scan_stands(head, known, registered):
+    assert registered.unit == "cm"
+    assert not registered.turned
+    np.testing.assert_allclose(registered.placement.scale, 0.1, rtol=1e-12)
+    there = registered.placement.apply(registered.vertices)
+    # To the surface at once; along it, where nothing but stiffness says what belongs to what, less exactly.
+    surface = SurfaceTree(known.vertices, known.faces)
+    face = np.asarray(head.regions.face)
+    off = 10.0 * np.linalg.norm(surface.closest(there).points - there, axis=1)[face]
+    assert off.mean() < 0.1
+    assert np.quantile(off, 0.99) < 0.5
+    along = on_face(head, 10.0 * there, 10.0 * known.placement.apply(known.person))
+    assert along.mean() < 1.2
+    distances = scan_distances(head, registered)
+    assert distances.judged.sum() > 3000
+    assert distances.distances_mm[distances.judged].mean() < 0.15
+    assert np.nanmax(distances.landmarks_mm) < 2.0
+    assert np.isnan(distances.landmarks_mm[CONTOUR]).all()
+
+
+def test_seven_landmarks_are_enough_and_faces_may_point_inwards(head, known, registered):
+    inside_out = register_scan(head, known.vertices, known.faces[:, ::-1], known.landmarks[ALIGNMENT])
+    assert inside_out.turned
+    moved = inside_out.placement.apply(inside_out.vertices) - registered.placement.apply(registered.vertices)
+    assert 10.0 * np.linalg.norm(moved, axis=1)[np.asarray(head.regions.face)].mean() < 1.0
+
+
+def test_half_a_scan_leaves_the_rest_of_the_head_a_head(head, known):
+    front = np.flatnonzero(known.placement.undo(known.vertices)[known.faces].mean(axis=1)[:, 2] > -60.0)
+    half = register_scan(head, known.vertices, known.faces[front], known.landmarks)
+    back = np.asarray(head.mean)[:, 2] < -120.0
+    away = np.linalg.norm(half.vertices - half.model, axis=1)
+    assert away[back].max() < 10.0, "what is not seen stays near the head of the model"
+    assert scan_distances(head, half).distances_mm[scan_distances(head, half).judged].mean() < 0.15
+
+
+def test_identity_alone_comes_as_near_as_the_model_can(head, known):
+    surface = SurfaceTree(known.placement.undo(known.vertices), known.faces)
+    start = Placement(1.0, Rotation.from_euler("y", 4.0, degrees=True).as_matrix(), np.array([2.0, -3.0, 1.0]))
+    found = fit_identity(head, surface, start)
+    there = found.placement.apply(found.neutral)
+    gap = np.linalg.norm(surface.closest(there).points - there, axis=1)[np.asarray(head.regions.face)]
+    assert gap.mean() < 0.6
+    np.testing.assert_allclose(
+        found.neutral - np.asarray(head.mean, np.float64),
+        np.tensordot(found.identity, np.asarray(head.identity, np.float64), 1),
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"), [(1.0, "mm"), (0.09, "cm"), (0.0011, "m"), (0.039, "inch"), (0.01, "dm"), (0.3, "unknown")]
+)
+def test_units_are_told_by_the_size_of_a_face(scale, unit):
+    name, units_per_mm = guess_unit(scale)
+    assert name == unit
+    assert units_per_mm == (scale if unit == "unknown" else pytest.approx(scale, rel=0.15))
+
+
+def test_a_scan_of_no_usual_unit_is_brought_to_human_size(head, known):
+    odd = register_scan(head, 3.7 * known.vertices, known.faces, 3.7 * known.landmarks)
+    assert odd.unit == "unknown"
+    assert odd.placement.scale == pytest.approx(0.37, rel=0.1)
+
+
+def test_what_cannot_be_registered_is_named(head, known):
+    with pytest.raises(InputError, match=r"shape \(5, 3\)"):
+        register_scan(head, known.vertices, known.faces, known.landmarks[:5])
+    few = np.full((104, 3), np.nan)
+    few[:3] = 1.0
+    with pytest.raises(InputError, match="only 3 are known"):
+        register_scan(head, known.vertices, known.faces, few)
+    broken = known.vertices.copy()
+    broken[7] = np.nan
+    with pytest.raises(InputError, match="scan vertices.*not finite"):
+        register_scan(head, broken, known.faces, known.landmarks)
+    mixed = known.faces.copy()
+    mixed[::2] = mixed[::2, ::-1]
+    with pytest.raises(InputError, match="orient them alike"):
+        register_scan(head, known.vertices, mixed, known.landmarks)
+    with pytest.raises(InputError, match="nothing of it lies near"):
+        register_scan(head, known.vertices + 300.0, known.faces, known.landmarks)
