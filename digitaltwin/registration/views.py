@@ -76,7 +76,7 @@ def find_landmarks(head: HeadModel, scan: Scan, *, perception: Perception | None
     expected = np.asarray(landmark_points(head, head.mean), np.float64)
     placement = _first_sight(expected, scan, perception)
     for _ in range(_MOST_PASSES):
-        views = [_read(scan, *from_front(placement, *look), perception) for look in _LOOKS_DEG]
+        views = [_read(scan, *from_front(placement, yaw, pitch_deg=pitch), perception) for yaw, pitch in _LOOKS_DEG]
         found = _agreed(views, placement.scale)
         stands = _stand(expected, found)
         if stands is None:
@@ -164,7 +164,7 @@ def _from_outside(scan: Scan, direction: np.ndarray) -> tuple[np.ndarray, np.nda
     return axes, (low + high) / 2.0, 0.55 * float(np.linalg.norm(high - low))
 
 
-def from_front(placement: Placement, yaw_deg: float, pitch_deg: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
+def from_front(placement: Placement, yaw_deg: float, *, pitch_deg: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
     """A camera for :func:`look` that shows a head which stands so, turned to its left and down.
 
     Args:
