@@ -44,6 +44,21 @@ class InputError(ValueError):
     """
 
 
+def check_ranges(config: object, *rules: tuple[str, bool, str]) -> None:
+    """Refuse a configuration with a number out of its range.
+
+    Args:
+        config: The dataclass.
+        rules: Name of a field, whether its value is in range, and what it must do or be, such as "be positive".
+
+    Raises:
+        InputError: Names configuration, field, value and range of the first that is not.
+    """
+    for name, right, range_ in rules:
+        if not right:
+            raise InputError(f"{type(config).__name__}: {name} is {getattr(config, name)}; it must {range_}.")
+
+
 class Mesh(NamedTuple):
     """A triangle mesh; a pytree of arrays."""
 

@@ -44,10 +44,12 @@ from digitaltwin.registration import (
 )
 from digitaltwin.render import head_surfaces
 from digitaltwin.texture import Projection, complete_texture, eye_texture, make_layout, nearest_skin
+from digitaltwin.types import InputError
 from experiments import command
 
 SATURATED_MM = 3.0
 DOUBTFUL_MM = 1.0  # mean distance over the face beyond which something went wrong
+DOUBTFUL_LANDMARKS_MM = 3.0  # mean distance of the landmarks, likewise
 _VIEWS_DEG = (0.0, 40.0, 85.0)
 _SHOT = 480  # edge of a picture [px]
 
@@ -79,10 +81,13 @@ def doubts(registration: Registration, distances: ScanDistances, scan: Scan) -> 
     if registration.turned:
         found.append("the scan's faces pointed inwards and were turned")
     mean = distances.distances_mm[distances.judged].mean()
+    off = distances.landmarks_mm[np.isfinite(distances.landmarks_mm)]
+    if off.mean() > DOUBTFUL_LANDMARKS_MM or off.max() > 3.0 * DOUBTFUL_LANDMARKS_MM:
+        found.append(f"landmarks are {off.mean():.1f} mm off on average, at most {off.max():.1f}: look at the picture")
     if mean > DOUBTFUL_MM:
         found.append(f"the scan is {mean:.1f} mm from the head on average: look at the picture")
     if scan.texture is None and scan.colours is None:
-        found.append("the scan has no texture: the head wears a skin of the package")
+        found.append("the scan has no texture, or none where its file says: the head wears a skin of the package")
     return found
 
 
@@ -173,6 +178,8 @@ def register(folder: Path, progress: tqdm) -> tuple[dict[str, Any], list[str]]:
         config = RegistrationConfig(scalp=_SCALP.value)
         registration = register_scan(head, scan.vertices, scan.faces, landmarks, config=config)
         distances = scan_distances(head, registration)
+        if not distances.judged.any():
+            raise InputError("scan: nothing of it lies over the face; check it, and its landmarks.")
     with stage(progress, seconds, "texture"):
         layout = make_layout(head, size=size, reach_mm=float("inf"))
         coloured = scan.texture is not None or scan.colours is not None

@@ -32,7 +32,8 @@ def bent_distances(
         comparison: Of the two, aligned and cropped, by :func:`digitaltwin.evaluation.compare_trees`.
         faces: The prediction's triangles.
         scan: The scan [mm].
-        landmarks: The same points on prediction and scan, each in its own frame; the more, the better.
+        landmarks: The same points on prediction and scan, each in its own frame; the more, the better. Where either
+            is not finite, both are left out.
         config: Of the non-rigid ICP.
 
     Returns:
@@ -43,7 +44,8 @@ def bent_distances(
     """
     placed = np.asarray(comparison.vertices, np.float64)
     template = SurfaceTree(placed, faces, name="prediction")
-    marked = template.closest(comparison.placement.apply(landmarks[0]))
+    known = np.isfinite(landmarks[0]).all(axis=1) & np.isfinite(landmarks[1]).all(axis=1)
+    marked = template.closest(comparison.placement.apply(landmarks[0][known]))
     rows = interpolation_matrix(template.faces[marked.faces], marked.barycentric, len(placed))
-    bent = lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1]), config=config)
+    bent = lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1][known]), config=config)
     return np.where(np.isfinite(comparison.prediction_mm), np.linalg.norm(bent - placed, axis=1), np.nan)

@@ -50,6 +50,8 @@ def find_now_pairs(predictions: FilePath, dataset: FilePath, *, images: FilePath
         lines = [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise InputError(f"{listed}: cannot be read ({reason(error)}); name the list of the photos.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{listed}: is no text in UTF-8; save it as that.") from error
     if not lines:
         raise InputError(f"{listed}: names no photos.")
     pairs, missing = [], []

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from digitaltwin.geometry.alignment import align
 from digitaltwin.geometry.surface_tree import SurfaceTree
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, check_ranges
 
 
 class Placement(NamedTuple):
@@ -76,15 +76,14 @@ class IcpConfig:
     NoW does; else the prediction's are laid on the tangent planes of the scan."""
 
     def __post_init__(self) -> None:
-        for name, right, range_ in (
+        check_ranges(
+            self,
             ("iterations", self.iterations >= 0, "not be negative"),
             ("settled", self.settled >= 1, "be 1 or more"),
             ("trimmed", 0.0 <= self.trimmed < 1.0, "lie in [0, 1)"),
             ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
             ("tolerance_mm", self.tolerance_mm > 0.0, "be positive"),
-        ):
-            if not right:
-                raise InputError(f"IcpConfig: {name} is {getattr(self, name)}; it must {range_}.")
+        )
 
 
 class IcpResult(NamedTuple):

@@ -105,6 +105,9 @@ class SurfaceTree:
         Returns:
             Where they are.
 
+        Raises:
+            InputError: A point is not finite.
+
         Example:
             >>> import numpy as np
             >>> square = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
@@ -113,6 +116,8 @@ class SurfaceTree:
             [[1.5, 0.5, 0.0]]
         """
         given = np.ascontiguousarray(points, dtype=np.float64)
+        if not np.isfinite(given).all():
+            raise InputError("points: are not all finite; leave out those that are not.")
         _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
         return SurfacePoints(found, index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
@@ -145,8 +150,19 @@ class SurfaceTree:
 
 
 def _on_one_face(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, "f 3"]:
-    """Of each face's edges 01, 12 and 20, whether no other face has it."""
+    """Of each face's edges 01, 12 and 20, whether no other face has it; faces that a file repeats are one."""
     edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
     keys = edges[..., 0] * count + edges[..., 1]  # one number an edge
-    _, number, uses = np.unique(keys, return_inverse=True, return_counts=True)
-    return uses[number.reshape(faces.shape)] == 1
+    _, number = np.unique(keys, return_inverse=True)
+    number = number.reshape(faces.shape)
+    uses = np.bincount(number[_distinct(faces)].ravel())
+    return uses[number] == 1
+
+
+def _distinct(faces: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, " f"]:
+    """One of all faces with the same corners, in whatever order."""
+    corners = np.sort(faces, axis=1)
+    order = np.lexsort(corners.T)
+    mask = np.ones(len(faces), bool)
+    mask[order[1:]] = np.any(np.diff(corners[order], axis=0) != 0, axis=1)
+    return mask

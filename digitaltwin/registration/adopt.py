@@ -345,6 +345,8 @@ def _check_sides(name: str, vertices: np.ndarray, expressions: Mapping[str, np.n
 def _lay_over_mean(other: OtherHead, head: HeadModel, config: RegistrationConfig) -> _Correspondence:
     vertices, faces = np.asarray(other.vertices, np.float64), np.asarray(other.faces)
     laid = register_scan(head, vertices, faces, np.asarray(other.landmarks, np.float64), config=config)
+    if laid.unit != "mm":
+        raise InputError(f"{other.name}: its size says that it is not in millimetres ({laid.unit}); scale it.")
     origin = np.asarray(other.eyes, np.float64).mean(axis=0)
     across = np.asarray(other.eyes[0] - other.eyes[1], np.float64)
     if across @ laid.placement.rotation[:, 0] <= 0.0:

@@ -23,7 +23,7 @@ from digitaltwin.geometry.laplacian import lumped_mass
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.head import HeadModel
 from digitaltwin.registration.nonrigid import Landmarks, correspondence
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, check_ranges
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class IdentityConfig:
     """a."""
     landmark_noise_mm: float = 2.0
     """sigma_l."""
+
+    def __post_init__(self) -> None:
+        positive = ("first_reach_mm", "last_reach_mm", "noise_mm", "patch_mm2", "landmark_noise_mm")
+        check_ranges(
+            self,
+            ("iterations", self.iterations >= 1, "be 1 or more"),
+            ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
+            *((name, getattr(self, name) > 0.0, "be positive") for name in positive),
+        )
 
 
 class FittedIdentity(NamedTuple):

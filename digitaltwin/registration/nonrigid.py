@@ -26,14 +26,15 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
+from absl import logging
 from jaxtyping import Float, Int
 
 from digitaltwin.geometry.barycentric import interpolation_matrix
 from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry.surface_tree import SurfaceTree
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, check_ranges
 
-_TOLERANCE, _MOST_ITERATIONS = 1e-5, 200  # of conjugate gradients
+_TOLERANCE, _MOST_ITERATIONS = 1e-5, 500  # of conjugate gradients
 _SOFT_MM = 2.0  # a gap of as much counts a quarter, in rounds of short reach
 
 
@@ -46,6 +47,14 @@ class Round:
     reach_mm: float
     """Distance up to which surfaces correspond."""
     iterations: int = 4
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            ("stiffness_mm", self.stiffness_mm >= 0.0, "not be negative"),
+            ("reach_mm", self.reach_mm > 0.0, "be positive"),
+            ("iterations", self.iterations >= 1, "be 1 or more"),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,18 @@ class NonRigidConfig:
     fade: float = 1e-3
     """m."""
     most_points: int = 40_000
-    """Points of the surface that pull, spread evenly over its vertices."""
+    """Points of the surface that pull, spread evenly over its vertices near the template."""
+
+    def __post_init__(self) -> None:
+        amounts = ("slide", "landmarks_mm2", "landmark_mm2", "touch_mm2")
+        check_ranges(
+            self,
+            ("rounds", len(self.rounds) > 0, "hold one or more"),
+            ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
+            *((name, getattr(self, name) >= 0.0, "not be negative") for name in amounts),
+            ("fade", self.fade > 0.0, "be positive"),
+            ("most_points", self.most_points >= 1, "be 1 or more"),
+        )
 
 
 class Landmarks(NamedTuple):
@@ -146,21 +166,32 @@ def lay_over(
         config: The schedule and its numbers.
 
     Returns:
-        The vertices in their new places.
+        The vertices in their new places. Those at the same position (along a texture's seam) stay together, those of
+        no face where they are.
 
     Raises:
-        InputError: Fewer than ten points of the two correspond.
+        InputError: The template is no mesh, or fewer than ten points of the two correspond.
     """
     config = NonRigidConfig() if config is None else config
-    start = np.asarray(vertices, np.float64)
-    faces = np.asarray(faces)
-    weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)
+    vertices = np.asarray(vertices, np.float64)
+    whole = SurfaceTree(vertices, faces, name="template")
+    used, first, faces = np.unique(whole.places[whole.faces], return_index=True, return_inverse=True)
+    start, faces = whole.vertices[whole.faces.ravel()[first]], faces.reshape(-1, 3)
+    number = np.full(len(vertices), -1)  # of each vertex among those that move
+    number[whole.faces.ravel()] = np.searchsorted(used, whole.places[whole.faces.ravel()])
+    moves = np.flatnonzero(number >= 0)
+    expand = sp.csr_array((np.ones(len(moves)), (moves, number[moves])), shape=(len(vertices), len(start)))
+
+    weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)[whole.faces.ravel()[first]]
     mass, stiffness = lumped_mass(start, faces), cotangent_stiffness(start, faces)
     bending = sp.csr_array(stiffness @ sp.diags_array(1.0 / mass) @ stiffness)
-    pairs = _differences(np.zeros((0, 2), int) if touching is None else touching, len(start))
-    bound = config.touch_mm2 * pairs.T @ pairs
-    sample = sample_surface(surface, config.most_points)
+    pairs = np.zeros((0, 2), int) if touching is None else np.asarray(touching)
+    bound = _differences(pairs, len(vertices)) @ expand
+    bound = config.touch_mm2 * bound.T @ bound
+    sample = sample_surface(surface, start, config)
     known = None if landmarks is None else landmarks.finite()
+    if known is not None:
+        known = Landmarks(sp.csr_array(known.rows @ expand), known.positions)
     moved = start
     for part in _each(config.rounds):
         template = SurfaceTree(moved, faces, name="template")
@@ -173,7 +204,9 @@ def lay_over(
             raise InputError(f"surfaces: only {count} points correspond; are they aligned, and in millimetres?")
         stiff = part.stiffness_mm**4 * bending + config.fade * sp.diags_array(mass) + bound
         moved = start + _solve(start, moved - start, stiff, pulls, known, config)
-    return moved
+    laid = vertices.copy()
+    laid[moves] = moved[number[moves]]
+    return laid
 
 
 def _differences(pairs: Int[np.ndarray, "t 2"], count: int) -> sp.csr_array:
@@ -220,7 +253,7 @@ def _solve(
         return factor.solve(flat.reshape(-1, 3)).ravel()
 
     size = (start.size, start.size)
-    solution, _ = spl.cg(
+    solution, unfinished = spl.cg(
         spl.LinearOperator(size, product, dtype=np.float64),  # pyright: ignore[reportCallIssue]
         right + sideways.ravel(),
         x0=guess.ravel(),
@@ -228,23 +261,32 @@ def _solve(
         maxiter=_MOST_ITERATIONS,
         M=spl.LinearOperator(size, precondition, dtype=np.float64),  # pyright: ignore[reportCallIssue]
     )
+    if unfinished:
+        logging.warning("non-rigid ICP: a round was left after %d steps of conjugate gradients", _MOST_ITERATIONS)
     return solution.reshape(-1, 3)
 
 
-def sample_surface(surface: SurfaceTree, most: int) -> SurfaceSample:
-    """Some vertices of a surface, spread evenly over their list.
+def sample_surface(surface: SurfaceTree, near: Float[np.ndarray, "v 3"], config: NonRigidConfig) -> SurfaceSample:
+    """Vertices of a surface that may pull: those within reach of a template's box, spread evenly over their list.
 
     Args:
         surface: A mesh.
-        most: How many at most.
+        near: The template.
+        config: Its rounds' reach, and how many points at most.
 
     Returns:
         Those of them that belong to faces.
     """
-    used = np.flatnonzero(surface.vertex_areas)
-    chosen = used[np.linspace(0, len(used) - 1, min(most, len(used))).astype(int)]
+    reach = max(part.reach_mm for part in config.rounds)
+    within = np.all(
+        (surface.vertices > near.min(axis=0) - reach) & (surface.vertices < near.max(axis=0) + reach), axis=1
+    )
+    used = np.flatnonzero(within & (surface.vertex_areas > 0.0))
+    if not len(used):
+        return SurfaceSample(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
+    chosen = used[np.linspace(0, len(used) - 1, min(config.most_points, len(used))).astype(int)]
     areas = surface.vertex_areas[chosen]
-    share = surface.areas.sum() / areas.sum()
+    share = surface.vertex_areas[used].sum() / areas.sum()
     return SurfaceSample(surface.vertices[chosen], surface.vertex_normals[chosen], share * areas)
 
 

@@ -21,12 +21,14 @@ from digitaltwin.head.markup import ALIGNMENT, LANDMARK_COUNT
 from digitaltwin.registration.identity import IdentityConfig, fit_identity
 from digitaltwin.registration.nonrigid import Landmarks, NonRigidConfig, lay_over
 from digitaltwin.texture.ramp import ramp
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, check_ranges
 
 UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "dm": 100.0, "m": 1000.0}
 """Units that scans come in."""
 FACE_MM = 95.0
 """Distance from the nose tip up to which a scan is a face's; the paper's."""
+MOST_UNLIKE = 0.25
+"""Of a person's landmarks from the mean head's, see :func:`unlikeness`; people are 0.05 to 0.1."""
 _SURE = 1.3  # ratio of sizes up to which a scan is of a unit: faces differ by far less, units by far more
 _HAIR_MM = 25.0  # how far hair is expected beyond the scalp, everywhere; and in places three times that
 _THIN_MM = 2.0  # what stands no further off than this is no hair
@@ -45,6 +47,9 @@ class RegistrationConfig:
     icp: IcpConfig = field(default_factory=lambda: IcpConfig(iterations=30, trimmed=0.3, tolerance_mm=1e-2))
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     nonrigid: NonRigidConfig = field(default_factory=NonRigidConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, ("scalp", 0.0 <= self.scalp <= 1.0, "lie in [0, 1]"))
 
 
 class Registration(NamedTuple):
@@ -72,10 +77,10 @@ class ScanDistances(NamedTuple):
     """How far a scan is from what it was registered to."""
 
     distances_mm: Float[np.ndarray, " n"]
-    """From every vertex of the scan to the skin."""
+    """From every vertex of the scan to the skin; NaN for those of no face."""
     judged: Bool[np.ndarray, " n"]
     """Which of them are of the face and have a counterpart: within 95 mm of the nose tip, neither hair nor in the
-    openings of eyes, nostrils and neck, where the skin has a hole or the scan a lid."""
+    openings of eyes, nostrils and neck, where the skin has a hole or the scan a lid; each position once."""
     landmarks_mm: Float[np.ndarray, "104"]
     """From the scan's landmarks to the skin's; NaN where not known."""
 
@@ -117,6 +122,12 @@ def register_scan(
     if finite.sum() < 4:
         raise InputError(f"landmarks: only {finite.sum()} are known; give at least four.")
     rough = rough_alignment((rows @ mean)[finite], known[finite], with_scale=True)
+    unlike = unlikeness((rows @ mean)[finite], rough.undo(known[finite]))
+    if unlike > MOST_UNLIKE:
+        raise InputError(
+            f"landmarks: are not a face's (off by {100 * unlike:.0f} % of its size); give the seven in the order of "
+            "digitaltwin.head.markup.ALIGNMENT, or all 104 in theirs; left and right are the subject's."
+        )
     unit, scale = guess_unit(rough.scale)
     rough = _with_scale((rows @ mean)[finite], known[finite], rough, scale)
 
@@ -168,13 +179,22 @@ def scan_distances(head: HeadModel, registration: Registration) -> ScanDistances
     own = rows @ registration.vertices
     left_out = np.asarray(head.regions.scalp) | boundary_vertices(faces, len(registration.vertices))
     tip = own[ALIGNMENT[4]]
-    judged = ~np.any(left_out[skin.faces[closest.faces]], axis=1) & (scan.vertex_areas > 0.0)
+    lost = scan.vertex_areas == 0.0
+    judged = ~np.any(left_out[skin.faces[closest.faces]], axis=1) & ~lost
     judged &= np.linalg.norm(scan.vertices - tip, axis=1) <= FACE_MM
+    once = np.zeros(len(judged), bool)  # of a position that the file repeats
+    once[np.unique(np.where(lost, -1, scan.places), return_index=True)[1]] = True
     return ScanDistances(
-        np.linalg.norm(scan.vertices - closest.points, axis=1),
-        judged,
+        np.where(lost, np.nan, np.linalg.norm(scan.vertices - closest.points, axis=1)),
+        judged & once,
         np.linalg.norm(registration.landmarks - own, axis=1),
     )
+
+
+def unlikeness(expected: Float[np.ndarray, "k 3"], found: Float[np.ndarray, "k 3"]) -> float:
+    """How unlike landmarks are, once aligned: their root mean square distance from the expected ones, in their size."""
+    size = np.sqrt(np.mean(np.sum((expected - expected.mean(axis=0)) ** 2, axis=1)))
+    return float(np.sqrt(np.mean(np.sum((found - expected) ** 2, axis=1))) / size)
 
 
 def guess_unit(units_per_mm: float) -> tuple[str, float]:
@@ -222,10 +242,10 @@ def _from_scalp(head: HeadModel) -> Float[Array, " v"]:
 
 
 def _is_closed(landmarks: Float[np.ndarray, "104 3"]) -> bool:
-    """Whether the lips touch, as far as is known."""
+    """Whether the lips are known to touch."""
     upper, lower = _INNER_LIPS
     gap = np.linalg.norm(landmarks[upper] - landmarks[lower], axis=1)
-    return not np.any(gap >= _CLOSED_MM)
+    return bool(np.any(np.isfinite(gap)) and np.nanmax(gap) < _CLOSED_MM)
 
 
 def _touching_lips(head: HeadModel, neutral: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, "t 2"]:
@@ -273,6 +293,6 @@ def _points_inwards(mean: np.ndarray, faces: np.ndarray, surface: SurfaceTree) -
     if _MIXED < wrong < 1.0 - _MIXED:
         raise InputError(
             f"scan: {100 * wrong:.0f} % of its faces point inwards, the others outwards; orient them alike (MeshLab: "
-            '"Re-Orient all faces coherently").'
+            '"Re-Orient all faces coherently"), or remove the inner one of two walls.'
         )
     return wrong >= 1.0 - _MIXED

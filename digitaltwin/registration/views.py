@@ -23,6 +23,7 @@ from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LANDMARK_COUNT
 from digitaltwin.io.meshes import Scan
 from digitaltwin.perception import Perception, detect_landmarks, load_perception
+from digitaltwin.registration.register import MOST_UNLIKE, unlikeness
 from digitaltwin.render.rasterize import project, rasterize
 from digitaltwin.types import InputError
 
@@ -30,8 +31,7 @@ _SIZE = 512  # of a view [px]
 _FINER = 2  # samples a pixel, each way
 _FAR = 6.0  # distance of the eye, in half-widths of the view: nearly parallel rays, as of a long lens
 _FACE_WIDTH_MM = 250.0
-_UNLIKE = 0.25  # root mean square distance from the mean head's landmarks, in their size, up to which this is a face
-_ALIKE = 0.12  # and up to which there is no need to look from elsewhere; people differ by 0.05 to 0.1
+_ALIKE = 0.12  # unlikeness up to which there is no need to look from elsewhere
 _MOST_PASSES, _SAME_DEG = (
     3,
     5.0,
@@ -103,7 +103,8 @@ def colours_at(
     corners = scan.faces[faces]
     if scan.texture is not None and scan.uv is not None:
         height, width = scan.texture.shape[:2]
-        u, v = np.einsum("pc,pcd->dp", barycentric, scan.uv[corners])
+        uv = np.einsum("pc,pcd->dp", barycentric, scan.uv[corners])
+        u, v = np.where((uv < 0.0) | (uv > 1.0), uv % 1.0, uv)  # textures repeat beyond their borders
         places = np.stack([(1.0 - v) * height - 0.5, u * width - 0.5])
         planes = [map_coordinates(plane, places, order=1, mode="nearest") for plane in np.moveaxis(scan.texture, 2, 0)]
         return np.stack(planes, axis=-1)
@@ -116,7 +117,7 @@ class _Stand(NamedTuple):
     """How the mean head would stand to have some landmarks."""
 
     unlike: float
-    """Root mean square distance from them, in their size."""
+    """See :func:`digitaltwin.registration.register.unlikeness`."""
     placement: Placement
 
 
@@ -134,7 +135,8 @@ def _first_sight(expected: np.ndarray, scan: Scan, perception: Perception) -> Pl
         if best is not None:
             return best.placement
     raise InputError(
-        "scan: no face is found on it from any side; give its landmarks, or check that its texture was read."
+        "scan: no face is found on it from any side; cut it off below the shoulders, check that its texture was read, "
+        "or give its landmarks."
     )
 
 
@@ -253,10 +255,8 @@ def _stand(expected: np.ndarray, found: np.ndarray) -> _Stand | None:
         placement = rough_alignment(expected[known], found[known], with_scale=True)
     except InputError:
         return None
-    rest = placement.undo(found[known]) - expected[known]
-    size = np.sqrt(np.mean(np.sum((expected[known] - expected[known].mean(axis=0)) ** 2, axis=1)))
-    unlike = float(np.sqrt(np.mean(np.sum(rest**2, axis=1))) / size)
-    return _Stand(unlike, placement) if unlike < _UNLIKE else None
+    unlike = unlikeness(expected[known], placement.undo(found[known]))
+    return _Stand(unlike, placement) if unlike < MOST_UNLIKE else None
 
 
 def _agreed(views: list[tuple[np.ndarray, np.ndarray]], units_per_mm: float) -> Float[np.ndarray, "104 3"]:

@@ -84,7 +84,7 @@ def test_a_round_is_the_minimum_of_the_energy_that_is_written_down(ball, ellipso
 
     template, mass = SurfaceTree(vertices, faces), lumped_mass(vertices, faces)
     own = correspondence(vertices, template.vertex_normals, surface, 10.0, config.most_turned_deg)
-    sample = sample_surface(surface, 500)
+    sample = sample_surface(surface, vertices, config)
     closest = template.closest(sample.points)
     gap = np.sum(sample.normals * (closest.points - sample.points), axis=1)
     trust = (np.linalg.norm(closest.points - sample.points, axis=1) <= 10.0) * (
@@ -125,3 +125,33 @@ def test_surfaces_apart_are_refused(ball, ellipsoid):
     inside_out = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces[:, ::-1])
     with pytest.raises(InputError, match="points correspond"):
         lay_over(np.asarray(ball.vertices), ball.faces, inside_out)
+
+
+def test_seams_stay_closed_and_what_belongs_to_no_face_stays_where_it_is(ball, ellipsoid):
+    """As a file with a texture has it: vertices twice along a seam, one that no face uses, a face without an area."""
+    surface = SurfaceTree(np.asarray(ellipsoid.vertices), ellipsoid.faces)
+    whole = lay_over(np.asarray(ball.vertices), ball.faces, surface)
+    count = len(ball.vertices)
+    left = ball.triangles_center[:, 0] < 0.0
+    faces = np.array(ball.faces)
+    faces[left] += count + 1
+    vertices = np.concatenate([ball.vertices, [[500.0, 0.0, 0.0]], ball.vertices])
+    torn = lay_over(vertices, np.concatenate([faces, [[3, 3, 7]]]), surface)
+    assert np.array_equal(torn[count], [500.0, 0.0, 0.0])
+    used = np.unique(faces)
+    expected = np.concatenate([whole, [[500.0, 0.0, 0.0]], whole])
+    np.testing.assert_allclose(torn[used], expected[used], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Round(-1.0, 5.0), "stiffness_mm is -1.0"),
+        (lambda: Round(5.0, 5.0, 0), "iterations is 0"),
+        (lambda: NonRigidConfig(rounds=()), "rounds is"),
+        (lambda: NonRigidConfig(fade=0.0), "fade is 0.0; it must be positive"),
+    ],
+)
+def test_numbers_out_of_range_are_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

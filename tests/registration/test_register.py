@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.geometry.icp import Placement
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
-from digitaltwin.registration import fit_identity, guess_unit, register_scan, scan_distances
+from digitaltwin.registration import RegistrationConfig, fit_identity, guess_unit, register_scan, scan_distances
 from digitaltwin.types import InputError
 
 
@@ -118,6 +119,41 @@ def test_a_scan_of_no_usual_unit_is_brought_to_human_size(head, known):
     assert odd.placement.scale == pytest.approx(0.37, rel=0.1)
 
 
+@pytest.mark.parametrize("seven", [False, True])
+@pytest.mark.parametrize("opening", [0.0, 0.8])
+def test_lips_that_touch_stay_closed_and_an_open_mouth_open(head, opening, seven):
+    jaw = np.asarray(head.expressions[head.expression_names.index("jawOpen")], np.float64)
+    person = np.asarray(head.mean, np.float64) + opening * jaw
+    vertices, faces = trimesh.remesh.subdivide(person, np.asarray(head.faces))
+    landmarks = np.asarray(landmark_points(head, jnp.asarray(person, jnp.float32)), np.float64)
+    found = register_scan(head, vertices, faces, landmarks[ALIGNMENT] if seven else landmarks)
+    laid = np.asarray(landmark_points(head, jnp.asarray(found.placement.apply(found.vertices), jnp.float32)))
+    upper, lower = [97, 98, 99], [103, 102, 101]
+    gap, true = (np.linalg.norm(points[upper] - points[lower], axis=1) for points in (laid, landmarks))
+    if opening == 0.0:
+        np.testing.assert_allclose(gap, true, atol=1.0)
+    elif not seven:
+        np.testing.assert_allclose(gap, true, rtol=0.2)
+
+
+def test_hair_does_not_lift_the_skin(head):
+    """Thirty millimetres of it on the scalp, thinning out beside it."""
+    mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
+    skin = SurfaceTree(mean, faces)
+    away, _ = KDTree(mean[np.asarray(head.regions.scalp)]).query(mean)
+    thick = 30.0 * np.clip(1.0 - away / 30.0, 0.0, 1.0)
+    hairy = mean + thick[:, None] * skin.vertex_normals
+    landmarks = np.asarray(landmark_points(head, head.mean), np.float64)
+    found = register_scan(head, hairy, faces, landmarks)
+    off = np.linalg.norm(found.placement.apply(found.vertices) - mean, axis=1)
+    face = np.asarray(head.regions.face) & (away > 40.0)
+    assert off[face].mean() < 0.6
+    assert off[np.asarray(head.regions.scalp)].mean() < 9.0
+    bald = register_scan(head, hairy, faces, landmarks, config=RegistrationConfig(scalp=1.0))
+    lifted = np.linalg.norm(bald.placement.apply(bald.vertices) - mean, axis=1)
+    assert lifted[np.asarray(head.regions.scalp)].mean() > 15.0
+
+
 def test_what_cannot_be_registered_is_named(head, known):
     with pytest.raises(InputError, match=r"shape \(5, 3\)"):
         register_scan(head, known.vertices, known.faces, known.landmarks[:5])
@@ -125,6 +161,12 @@ def test_what_cannot_be_registered_is_named(head, known):
     few[:3] = 1.0
     with pytest.raises(InputError, match="only 3 are known"):
         register_scan(head, known.vertices, known.faces, few)
+    exchanged = known.landmarks.copy()
+    exchanged[[84, 90]] = exchanged[[90, 84]]
+    with pytest.raises(InputError, match="not a face's.*the order of"):
+        register_scan(head, known.vertices, known.faces, exchanged[ALIGNMENT])
+    with pytest.raises(InputError, match="scalp is 2.0"):
+        RegistrationConfig(scalp=2.0)
     broken = known.vertices.copy()
     broken[7] = np.nan
     with pytest.raises(InputError, match="scan vertices.*not finite"):

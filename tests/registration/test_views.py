@@ -60,6 +60,9 @@ def test_colours_of_vertices_and_texels_are_interpolated():
     np.testing.assert_allclose(at_corner, [[1.0, 0.5, 0.25]])
     middle = colours_at(textured, np.array([0]), np.array([[0.5, 0.0, 0.5]]))
     np.testing.assert_allclose(middle, [[0.25, 0.125, 0.0625]])
+    beyond = colours_at(textured._replace(uv=square[:, :2] + [3.0, -2.0]), np.array([0]), np.array([[0.3, 0.3, 0.4]]))
+    within = colours_at(textured, np.array([0]), np.array([[0.3, 0.3, 0.4]]))
+    np.testing.assert_allclose(beyond, within, atol=1e-12, err_msg="textures repeat")
     coloured = Scan(square, faces, colours=np.eye(4)[:, :3])
     np.testing.assert_allclose(colours_at(coloured, np.array([1]), np.array([[0.5, 0.25, 0.25]])), [[0.5, 0.0, 0.25]])
 
