@@ -54,6 +54,7 @@ _WITH_SCALE = flags.DEFINE_bool(
     "with_scale", None, "Whether a prediction's size is fitted; by default as the layout's."
 )
 _UNIT_MM = flags.DEFINE_float("unit_mm", 1.0, "Millimetres in the predictions' unit: 1000 for metres.")
+_BENT = flags.DEFINE_bool("bent", False, "Bend predictions over the scans too, for errors between what corresponds.")
 _BY_AREA = flags.DEFINE_bool("by_area", False, "Whether vertices count by the areas of their faces.")
 _QUICK = flags.DEFINE_bool("quick", False, "Score the mean head on eight subjects of the shipped database.")
 
@@ -213,7 +214,7 @@ def main() -> None:
     """Score, print the table, write everything."""
     out = make_folder(_OUT.value)
     pairs, config, measure = pairs_and_config(out)
-    config = replace(config, by_area=_BY_AREA.value, unit_mm=_UNIT_MM.value)
+    config = replace(config, by_area=_BY_AREA.value, bent=_BENT.value, unit_mm=_UNIT_MM.value)
     if _WITH_SCALE.value is not None:
         config = replace(config, icp=replace(config.icp, with_scale=_WITH_SCALE.value))
     scored = make_folder(out / "scored")

@@ -150,7 +150,7 @@ def test_a_fit_of_true_landmarks_is_nearer_than_the_mean_head(head, monkeypatch)
 
 
 def errors(armse):
-    return PairErrors(*np.full((6, 1), armse))
+    return PairErrors(*np.full((len(PairErrors._fields), 1), armse))
 
 
 def test_tables_name_what_was_refused_and_keep_the_scan_apart():

@@ -1,6 +1,6 @@
 """How good a head is: alignment with a scan, and errors in definitions that are stated."""
 
-from digitaltwin.evaluation.bending import bent_distances
+from digitaltwin.evaluation.bending import bent_distances, corresponding_points
 from digitaltwin.evaluation.landmarks import CHALLENGE_LANDMARKS, LANDMARKS, face_region, read_landmarks
 from digitaltwin.evaluation.layouts import find_now_pairs, find_stirling_pairs
 from digitaltwin.evaluation.metrics import (
@@ -42,6 +42,7 @@ __all__ = [
     "armse",
     "bent_distances",
     "compare_surfaces",
+    "corresponding_points",
     "compare_trees",
     "evaluate_pair",
     "face_region",

@@ -18,15 +18,15 @@ from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.registration.nonrigid import Landmarks, NonRigidConfig, lay_over
 
 
-def bent_distances(
+def corresponding_points(
     comparison: Comparison,
     faces: Int[np.ndarray, "f 3"],
     scan: SurfaceTree,
     landmarks: tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]],
     *,
     config: NonRigidConfig | None = None,
-) -> Float[np.ndarray, " v"]:
-    """Distances [mm] of a prediction's vertices from the points of the scan that correspond to them.
+) -> Float[np.ndarray, "v 3"]:
+    """Where a prediction's vertices belong on a scan, by non-rigid ICP.
 
     Args:
         comparison: Of the two, aligned and cropped, by :func:`digitaltwin.evaluation.compare_trees`.
@@ -37,7 +37,7 @@ def bent_distances(
         config: Of the non-rigid ICP.
 
     Returns:
-        NaN where the comparison does not count a vertex. A second or two for some thousand vertices.
+        For every vertex, in the scan's frame [mm]. A second or two for some thousand vertices.
 
     Raises:
         InputError: Too few points of the two correspond.
@@ -47,5 +47,32 @@ def bent_distances(
     known = np.isfinite(landmarks[0]).all(axis=1) & np.isfinite(landmarks[1]).all(axis=1)
     marked = template.closest(comparison.placement.apply(landmarks[0][known]))
     rows = interpolation_matrix(template.faces[marked.faces], marked.barycentric, len(placed))
-    bent = lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1][known]), config=config)
-    return np.where(np.isfinite(comparison.prediction_mm), np.linalg.norm(bent - placed, axis=1), np.nan)
+    return lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1][known]), config=config)
+
+
+def bent_distances(
+    comparison: Comparison,
+    faces: Int[np.ndarray, "f 3"],
+    scan: SurfaceTree,
+    landmarks: tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]],
+    *,
+    config: NonRigidConfig | None = None,
+) -> Float[np.ndarray, " v"]:
+    """Distances [mm] of a prediction's vertices from the points of a scan that correspond to them.
+
+    Args:
+        comparison: As for :func:`corresponding_points`, which finds the points.
+        faces: Likewise.
+        scan: Likewise.
+        landmarks: Likewise.
+        config: Likewise.
+
+    Returns:
+        NaN where the comparison does not count a vertex.
+
+    Raises:
+        InputError: Too few points of the two correspond.
+    """
+    bent = corresponding_points(comparison, faces, scan, landmarks, config=config)
+    counts = np.isfinite(comparison.prediction_mm)
+    return np.where(counts, np.linalg.norm(bent - comparison.vertices, axis=1), np.nan)

@@ -22,13 +22,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from digitaltwin.evaluation.bending import corresponding_points
 from digitaltwin.evaluation.landmarks import CHALLENGE_LANDMARKS, LANDMARKS, csv_rows, face_region, read_landmarks
 from digitaltwin.evaluation.metrics import Comparison, Complexity, compare_trees, root_mean_square
 from digitaltwin.geometry.icp import IcpConfig
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.io.files import FilePath
 from digitaltwin.io.meshes import FORMATS, read_surface
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, check_ranges
 
 EVERYBODY = "all"
 """The group of those without one, and of everybody together."""
@@ -54,18 +55,19 @@ class ProtocolConfig:
     """Whether a vertex counts by its faces' areas."""
     count_borders: bool = False
     """Whether distances count whose closest point lies on a border, in the alignment too."""
+    bent: bool = False
+    """Whether the prediction is bent over the scan too, which takes some seconds."""
     icp: IcpConfig = field(default_factory=IcpConfig)
 
     def __post_init__(self) -> None:
         ascending = all(0.0 < a < b for a, b in zip((1e-300, *self.crops_mm), self.crops_mm))
-        for name, right, rule in (
+        check_ranges(
+            self,
             ("crops_mm", len(self.crops_mm) > 0 and ascending, "be positive distances that ascend"),
             ("face_factor", self.face_factor is None or self.face_factor > 0.0, "be positive, or None"),
             ("landmarks", len(set(self.landmarks)) == len(self.landmarks) >= 3, "be three different names or more"),
             ("unit_mm", self.unit_mm > 0.0, "be positive"),
-        ):
-            if not right:
-                raise InputError(f"ProtocolConfig: {name} is {getattr(self, name)}; it must {rule}.")
+        )
 
     @classmethod
     def now(cls) -> "ProtocolConfig":
@@ -111,6 +113,9 @@ class PairErrors(NamedTuple):
     mean: Float[np.ndarray, " d"]
     deviation: Float[np.ndarray, " d"]
     """... with their standard deviation."""
+    bent: Float[np.ndarray, " d"]
+    """Root mean square distance of the prediction's vertices from the points that correspond to them, found by bending
+    it over the scan at the largest crop (:mod:`digitaltwin.evaluation.bending`); NaN if not asked for."""
 
 
 class PairScore(NamedTuple):
@@ -254,7 +259,7 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
         scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
     except InputError as error:
         raise InputError(f"{pair.name}: {error}") from error
-    rows, complexities, last = [], [], None
+    rows, found = [], []
     for centre, crop_mm in _crops(pair, scan_vertices, config):
         try:
             last = compare_trees(
@@ -274,9 +279,17 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
         )
         distances = last.scan_mm[np.isfinite(last.scan_mm)]
         rows.append((0.5 * (there + back), there, back, np.median(distances), distances.mean(), distances.std()))
-        complexities.append(last.complexity)
-    assert last is not None, "ProtocolConfig has a crop"
-    return PairScore(PairErrors(*np.array(rows).T), Complexity(*np.array(complexities).T), last)
+        found.append(last)
+    bent = np.full(len(found), np.nan)
+    if config.bent:
+        goal = corresponding_points(found[-1], prediction.faces, scan, landmarks)
+        for i, comparison in enumerate(found):
+            counts = np.isfinite(comparison.prediction_mm)
+            away = np.where(counts, np.linalg.norm(goal - comparison.vertices, axis=1), np.nan)
+            bent[i] = root_mean_square(away, comparison.prediction_areas if config.by_area else None)
+    complexities = np.array([comparison.complexity for comparison in found])
+    errors = PairErrors._make((*np.array(rows).T, bent))
+    return PairScore(errors, Complexity(*complexities.T), found[-1])
 
 
 def _crops(pair: Pair, vertices: np.ndarray, config: ProtocolConfig) -> list[tuple[np.ndarray, float]]:

@@ -2,7 +2,14 @@ import jax.numpy as jnp
 import numpy as np
 import trimesh
 
-from digitaltwin.evaluation import bent_distances, compare_trees
+from digitaltwin.evaluation import (
+    LANDMARKS,
+    ProtocolConfig,
+    bent_distances,
+    compare_trees,
+    evaluate_pair,
+    find_pairs,
+)
 from digitaltwin.geometry.surface_tree import SurfaceTree
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
@@ -41,3 +48,17 @@ def test_a_prediction_that_is_right_has_no_error(head):
     tree, landmarks = SurfaceTree(vertices, faces), (seven(head, vertices), seven(head, vertices))
     found = compare_trees(tree, tree, landmarks=landmarks, nose_tip=landmarks[1][4], crop_mm=95.0)
     assert np.nanmax(bent_distances(found, faces, tree, landmarks)) < 0.02
+
+
+def test_the_protocol_adds_it_if_asked(head, tmp_path):
+    people, faces = load_subjects(), np.asarray(head.faces)
+    for folder, subject in (("predictions", 3), ("scans", 250)):
+        vertices = np.asarray(neutral_shape(head, jnp.asarray(people.identity[subject])), np.float64)
+        (tmp_path / folder).mkdir()
+        trimesh.Trimesh(vertices, faces, process=False).export(tmp_path / folder / "anna.ply")
+        rows = [f"{name},{x},{y},{z}" for name, (x, y, z) in zip(LANDMARKS, seven(head, vertices))]
+        (tmp_path / folder / "anna.csv").write_text("\n".join(rows))
+    (pair,) = find_pairs(tmp_path / "predictions", tmp_path / "scans")
+    errors = evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0, 95.0), bent=True)).errors
+    assert np.all(errors.bent > 1.3 * errors.prediction_to_scan)
+    assert np.isnan(evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0,))).errors.bent).all()

@@ -80,7 +80,7 @@ def test_a_subjects_predictions_count_once():
         return Pair(subject, name, group, *[Path(name)] * 4)
 
     pairs = [pair("a", "a/1", "x"), pair("a", "a/2", "x"), pair("b", "b", "y")]
-    errors = [PairErrors(*np.full((6, 2), value)) for value in (1.0, 3.0, 4.0)]
+    errors = [PairErrors(*np.full((len(PairErrors._fields), 2), value)) for value in (1.0, 3.0, 4.0)]
     table = group_errors(pairs, errors)
     assert list(table) == ["x", "y", "all"]
     np.testing.assert_allclose(table["all"].mean, 3.0)
@@ -92,7 +92,7 @@ def test_a_subjects_predictions_count_once():
 def test_a_subject_in_two_groups_counts_once_among_all():
     """One of a subject's two photos in each group, at 1 and 3 mm, and another subject at 4."""
     pairs = [Pair(subject, f"{subject}/{group}", group, *[Path(group)] * 4) for subject, group in ("ax", "ay", "bx")]
-    errors = [PairErrors(*np.full((6, 1), value)) for value in (1.0, 3.0, 4.0)]
+    errors = [PairErrors(*np.full((len(PairErrors._fields), 1), value)) for value in (1.0, 3.0, 4.0)]
     table = group_errors(pairs, errors, measure="median")
     assert (table["all"].subjects, table["all"].mean[0]) == (2, 3.0)
     assert (table["x"].subjects, table["x"].mean[0]) == (2, 2.5)
