@@ -321,7 +321,8 @@ def as_json(
     """accuracy.json: every number by person, what the avatars' reports tell of them, and the steps of the causes."""
 
     def rounded(errors: PairErrors) -> dict[str, list[float]]:
-        return {field: [round(float(value), 4) for value in values] for field, values in errors._asdict().items()}
+        measured = {field: values for field, values in errors._asdict().items() if not np.isnan(values).all()}
+        return {field: [round(float(value), 4) for value in values] for field, values in measured.items()}
 
     return {
         "unit": "mm",
