@@ -18,7 +18,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from absl import flags
 
@@ -38,10 +37,8 @@ from digitaltwin.io.arrays import load_arrays
 from digitaltwin.io.files import make_folder, write_bytes
 from digitaltwin.types import InputError
 from experiments import command
+from experiments.plotting import plt
 from experiments.scores import draw_heat_map, png, score_all, score_file, write_csv, write_surface
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
 
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "Folder of the predictions.")
 _SCANS = flags.DEFINE_string("scans", None, "Folder of the scans, or of the challenge's data.")

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from jaxtyping import Array, Bool, Float
 from PIL import Image
@@ -22,11 +21,9 @@ from digitaltwin.geometry.alignment import align, transform
 from digitaltwin.head import HeadModel
 from digitaltwin.io.files import make_folder
 from digitaltwin.io.meshes import read_surface
+from experiments.plotting import plt
 from experiments.scores import draw_heat_map, png, score_all, write_csv
 from experiments.sitters import SCAN, Sitter
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
 
 BASELINES = ("mean", "group", "kin")
 """Guesses that need no picture."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 from absl import flags
 from tqdm import tqdm
@@ -50,6 +49,8 @@ from experiments import command
 SATURATED_MM = 3.0
 DOUBTFUL_MM = 1.0  # mean distance over the face beyond which something went wrong
 DOUBTFUL_LANDMARKS_MM = 3.0  # mean distance of the landmarks, likewise
+# From near to far: dark violet, blue, green, yellow.
+_HEAT = np.array([[0.27, 0.0, 0.33], [0.23, 0.32, 0.55], [0.13, 0.57, 0.55], [0.37, 0.79, 0.38], [0.99, 0.91, 0.14]])
 _VIEWS_DEG = (0.0, 40.0, 85.0)
 _SHOT = 480  # edge of a picture [px]
 
@@ -137,7 +138,8 @@ def draw(
     eyes: jax.Array,
 ) -> np.ndarray:
     """Scan, head and distances, from the front, aside and from the side."""
-    heat = mpl.colormaps["viridis"](np.clip(distances.distances_mm / SATURATED_MM, 0.0, 1.0))[:, :3]
+    share = np.nan_to_num(distances.distances_mm) / SATURATED_MM
+    heat = np.stack([np.interp(share, np.linspace(0.0, 1.0, len(_HEAT)), channel) for channel in _HEAT.T], axis=1)
     heat[~distances.judged] = 0.75
     vertices = registration.placement.apply(registration.scan.vertices)
     coloured = Scan(vertices, registration.scan.faces, colours=heat)

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import matplotlib
 import numpy as np
 import trimesh
 from jaxtyping import Float
@@ -30,12 +29,7 @@ from digitaltwin.evaluation import (
 from digitaltwin.io.arrays import load_arrays, save_arrays
 from digitaltwin.io.files import write_bytes
 from digitaltwin.io.meshes import read_surface
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.collections import PolyCollection  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from experiments.plotting import Axes, Figure, PolyCollection, colormaps, plt
 
 SATURATED_MM = 5.0
 """Where the heat maps' colours end; the paper's."""
@@ -107,7 +101,7 @@ def draw_heat_map(axis: Axes, pair: Pair, config: ProtocolConfig, folder: Path) 
     order = np.flatnonzero(front)[np.argsort(corners[front][:, :, 2].mean(axis=1))]
     drawn = PolyCollection(
         list(corners[order][:, :, :2]), array=np.ma.masked_invalid(values[order]),
-        cmap=matplotlib.colormaps["coolwarm"].with_extremes(bad="0.85"),
+        cmap=colormaps["coolwarm"].with_extremes(bad="0.85"),
         clim=(-SATURATED_MM, SATURATED_MM), edgecolors="face", linewidths=0.2,
     )  # fmt: skip
     axis.add_collection(drawn)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from absl import flags
 from jaxtyping import Array, Float, Int
@@ -31,10 +30,8 @@ from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.report import held_out_points
 from experiments import command
+from experiments.plotting import plt
 from experiments.truth import YAW_BINS_DEG, Truth, TruthConfig, make_truth, outline_landmarks, take, yaw_bin
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen before it is loaded)
 
 _RENDERS = flags.DEFINE_string("renders", "renders", "Folder of the renders; made if it is missing, continued if not.")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
