@@ -140,7 +140,8 @@ def draw(
     """Scan, head and distances, from the front, aside and from the side."""
     share = np.nan_to_num(distances.distances_mm) / SATURATED_MM
     heat = np.stack([np.interp(share, np.linspace(0.0, 1.0, len(_HEAT)), channel) for channel in _HEAT.T], axis=1)
-    heat[~distances.judged] = 0.75
+    places = registration.scan.places  # a vertex that the file repeats along a seam is judged once, and shown each time
+    heat[~np.isin(places, places[distances.judged])] = 0.75
     vertices = registration.placement.apply(registration.scan.vertices)
     coloured = Scan(vertices, registration.scan.faces, colours=heat)
     rows = []
