@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.refinement import refine
 from digitaltwin.fitting import mesh_points_of
+from digitaltwin.geometry.barycentric import interpolation_matrix
 from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry.topology import edges
 from digitaltwin.head import HeadModel
@@ -116,10 +117,7 @@ def mesh_layout(head: HeadModel, contour_weight: float) -> Layout:
     """
     points = mesh_points_of(head)
     count = len(points.weights)
-    rows = sp.csr_array(
-        (points.weights.ravel(), (np.repeat(np.arange(count), 4), points.corners.ravel())),
-        shape=(count, len(head.mean)),
-    )
+    rows = interpolation_matrix(points.corners, points.weights, len(head.mean))
     carried = np.einsum("kj,ikjx->kxi", points.weights, np.asarray(head.identity, np.float64)[:, points.corners])
     on_skin = len(head.mesh_points.faces)
     weights = np.r_[np.full(on_skin, LANDMARK_COUNT / on_skin), np.zeros(count - on_skin)]

@@ -8,19 +8,18 @@ Letters: v vertices, f faces, t texture coordinates.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int
-from trimesh.visual import TextureVisuals
 
 from digitaltwin.evaluation import read_landmarks, rough_alignment
 from digitaltwin.geometry.camera import Camera, camera_points
 from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
+from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import Surface, flat_lighting, render_mesh
 from experiments.truth import Dresser, Truth, TruthConfig, aim_camera, draw_scene, render
 
@@ -159,10 +158,9 @@ def mean_of_kin(head: HeadModel, subjects: Subjects, group: str) -> Float[np.nda
 
 def seat_scan() -> Sitter:
     """The man of the shipped scan, in his own frame."""
-    mesh, _ = _load_scan()
-    vertices = np.asarray(mesh.vertices, np.float64)
-    landmarks = read_landmarks(asset_path("scan.csv"), vertices)
-    return Sitter(SCAN, SCAN_GROUP, _MM * vertices, np.asarray(mesh.faces), _MM * landmarks, None)
+    scan = read_scan(asset_path("scan.glb"))
+    landmarks = read_landmarks(asset_path("scan.csv"), scan.vertices)
+    return Sitter(SCAN, SCAN_GROUP, _MM * scan.vertices, scan.faces, _MM * landmarks, None)
 
 
 def shoot_scan(head: HeadModel, view: str) -> Shot:
@@ -172,8 +170,9 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
         head: the model.
         view: one of :data:`VIEWS`.
     """
-    mesh, visual = _load_scan()
-    sitter = seat_scan()
+    scan, sitter = read_scan(asset_path("scan.glb")), seat_scan()
+    assert scan.uv is not None
+    assert scan.texture is not None
     mean_landmarks = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
     placement = rough_alignment(sitter.landmarks, mean_landmarks)
     angles = (0.0 if view == "front" else TURN_DEG, 0.0, 0.0)
@@ -184,14 +183,13 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
         focal_px=_SCAN_FOCAL_PX,
         ray_mm=[0.0, 0.0, _SCAN_DISTANCE_MM],
     )
-    faces = jnp.asarray(mesh.faces, jnp.int32)
-    material: Any = visual.material  # of one of trimesh's many kinds
+    faces = jnp.asarray(scan.faces, jnp.int32)
     surface = Surface(
         vertices=camera_points(camera, jnp.asarray(placement.apply(sitter.vertices), jnp.float32)),
         faces=faces,
-        uv=jnp.asarray(visual.uv, jnp.float32),
+        uv=jnp.asarray(scan.uv, jnp.float32),
         uv_faces=faces,
-        texture=jnp.asarray(np.asarray(material.baseColorTexture.convert("RGB"), np.float32) / 255.0),
+        texture=jnp.asarray(scan.texture, jnp.float32),
     )
     height, width = _SCAN_SIZE
     shot = render_mesh(
@@ -204,10 +202,3 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
         background=jnp.array(_SCAN_BACKGROUND),
     )
     return Shot(np.asarray(shot.colour), camera, angles)
-
-
-def _load_scan() -> tuple[trimesh.Trimesh, TextureVisuals]:
-    mesh = trimesh.load(asset_path("scan.glb"), process=False, force="mesh")
-    assert isinstance(mesh, trimesh.Trimesh)
-    assert isinstance(mesh.visual, TextureVisuals)
-    return mesh, mesh.visual

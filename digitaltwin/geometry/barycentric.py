@@ -30,18 +30,18 @@ def interpolate(
 
 
 def interpolation_matrix(
-    corners: Int[np.ndarray, "k 3"], barycentric: Float[np.ndarray, "k 3"], count: int
+    corners: Int[np.ndarray, "k c"], barycentric: Float[np.ndarray, "k c"], count: int
 ) -> sp.csr_array:
     """The k x v matrix of :func:`interpolate`, on the host in float64.
 
     Args:
-        corners: The three vertices around each point.
+        corners: The vertices that carry each point: the three around it, or however many.
         barycentric: Their weights.
         count: Number of vertices v.
 
     Returns:
         Sparse [k v].
     """
-    rows = np.repeat(np.arange(len(corners)), 3)
+    rows = np.repeat(np.arange(len(corners)), corners.shape[1])
     entries = (np.asarray(barycentric, np.float64).ravel(), (rows, np.asarray(corners).ravel()))
     return sp.coo_array(entries, shape=(len(corners), count)).tocsr()

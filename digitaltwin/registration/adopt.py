@@ -25,12 +25,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 from trimesh.triangles import closest_point, points_to_barycentric
 
 from digitaltwin.geometry.barycentric import interpolation_matrix
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry.surface_tree import SurfacePoints, SurfaceTree
 from digitaltwin.geometry.topology import boundary_vertices
 from digitaltwin.head import Anchors, HeadModel, Regions, load_head, parts_vertices
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, INTERIOR_PARTS
@@ -87,13 +87,6 @@ class OrthonormalIdentity(NamedTuple):
     """Takes anything linear that the modes move to what the basis moves: ``basis = change @ modes``."""
 
 
-class Places(NamedTuple):
-    """Points of a mesh."""
-
-    faces: Int[np.ndarray, " n"]
-    barycentric: Float[np.ndarray, "n 3"]
-
-
 class _Correspondence(NamedTuple):
     """Both skins over one another, in the head frame [mm]."""
 
@@ -106,7 +99,7 @@ class _Correspondence(NamedTuple):
     """In the other's frame."""
     laid: Float[np.ndarray, "w 3"]
     """The shipped skin, laid over it."""
-    on_shipped: Places
+    on_shipped: SurfacePoints
     """Of the other's vertices, on the shipped skin."""
 
 
@@ -146,7 +139,7 @@ def adopt_head(
     other_expressions = np.stack([own[name] for name in further]) if further else np.zeros((0, *both.vertices.shape))
 
     parts = _move_parts(head, both)
-    rows = _follow_matrix(parts.follow_vertices, parts.weights, len(both.vertices))
+    rows = interpolation_matrix(parts.follow_vertices, parts.weights, len(both.vertices))
     parts_identity = _each(rows, identity.basis)
     eyes = (np.asarray(other.eyes, np.float64) - both.origin) @ both.turn.T
     eye_identity = np.einsum("ji,isx->jsx", identity.change, other.eye_identity @ both.turn.T)
@@ -154,7 +147,9 @@ def adopt_head(
         parts.mean[eye] += eyes[side] - parts.eye_centres[side]
         parts_identity[:, eye] = eye_identity[:, side, None]
     parts_expressions = np.asarray(head.parts_expressions, np.float64).copy()
-    before = _each(_follow_matrix(*_shipped_follow(head), len(head.mean)), np.asarray(head.expressions, np.float64))
+    before = _each(
+        interpolation_matrix(*_shipped_follow(head), len(head.mean)), np.asarray(head.expressions, np.float64)
+    )
     follow = parts.follow_skin
     parts_expressions[:, follow] += (_each(rows, expressions) - before)[:, follow]
     parts_expressions[:, parts.on_rim] = expressions[:, parts.follow_vertices[parts.on_rim, 0]]
@@ -269,7 +264,7 @@ def places_on(
     normals: Float[np.ndarray, "n 3"],
     vertices: Float[np.ndarray, "w 3"],
     faces: Int[np.ndarray, "g 3"],
-) -> Places:
+) -> SurfacePoints:
     """The closest points of a mesh on faces that look the same way, if there are such nearby.
 
     Args:
@@ -295,7 +290,7 @@ def places_on(
     each = np.arange(len(points))
     chosen = near[each, best]
     weights = np.clip(points_to_barycentric(triangles[chosen], closest[each, best], method="cramer"), 0.0, 1.0)
-    return Places(chosen, weights / weights.sum(axis=1, keepdims=True))
+    return SurfacePoints(closest[each, best], chosen, weights / weights.sum(axis=1, keepdims=True))
 
 
 class _Parts(NamedTuple):
@@ -366,7 +361,7 @@ def _lay_over_mean(other: OtherHead, head: HeadModel, config: RegistrationConfig
     return _Correspondence(mean, faces, turn, origin, skin, places_on(mean, normals, skin, np.asarray(head.faces)))
 
 
-def _rows(head: HeadModel, places: Places) -> sp.csr_array:
+def _rows(head: HeadModel, places: SurfacePoints) -> sp.csr_array:
     """Interpolation of the shipped skin's vertex values [v w]."""
     return interpolation_matrix(np.asarray(head.faces)[places.faces], places.barycentric, len(head.mean))
 
@@ -425,13 +420,6 @@ def _shipped_atlas(head: HeadModel, both: _Correspondence) -> tuple[Float[np.nda
 
 def _shipped_follow(head: HeadModel) -> tuple[Int[np.ndarray, "p 4"], Float[np.ndarray, "p 4"]]:
     return np.asarray(head.parts_follow_vertices), np.asarray(head.parts_follow_weights, np.float64)
-
-
-def _follow_matrix(
-    vertices: Int[np.ndarray, "p 4"], weights: Float[np.ndarray, "p 4"], count: int
-) -> Shaped[sp.csr_array, "p v"]:
-    rows = np.repeat(np.arange(len(vertices)), 4)
-    return sp.coo_array((weights.ravel(), (rows, vertices.ravel())), shape=(len(vertices), count)).tocsr()
 
 
 def _move_parts(head: HeadModel, both: _Correspondence) -> _Parts:

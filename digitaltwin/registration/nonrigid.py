@@ -174,15 +174,11 @@ def lay_over(
     """
     config = NonRigidConfig() if config is None else config
     vertices = np.asarray(vertices, np.float64)
-    whole = SurfaceTree(vertices, faces, name="template")
-    used, first, faces = np.unique(whole.places[whole.faces], return_index=True, return_inverse=True)
-    start, faces = whole.vertices[whole.faces.ravel()[first]], faces.reshape(-1, 3)
-    number = np.full(len(vertices), -1)  # of each vertex among those that move
-    number[whole.faces.ravel()] = np.searchsorted(used, whole.places[whole.faces.ravel()])
-    moves = np.flatnonzero(number >= 0)
+    chosen, faces, number = _weld(SurfaceTree(vertices, faces, name="template"))
+    start, moves = vertices[chosen], np.flatnonzero(number >= 0)
     expand = sp.csr_array((np.ones(len(moves)), (moves, number[moves])), shape=(len(vertices), len(start)))
 
-    weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)[whole.faces.ravel()[first]]
+    weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)[chosen]
     mass, stiffness = lumped_mass(start, faces), cotangent_stiffness(start, faces)
     bending = sp.csr_array(stiffness @ sp.diags_array(1.0 / mass) @ stiffness)
     pairs = np.zeros((0, 2), int) if touching is None else np.asarray(touching)
@@ -207,6 +203,18 @@ def lay_over(
     laid = vertices.copy()
     laid[moves] = moved[number[moves]]
     return laid
+
+
+def _weld(mesh: SurfaceTree) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, "f 3"], Int[np.ndarray, " v"]]:
+    """One vertex for each position that faces use: which, the faces in their terms, and which of them each vertex is.
+
+    A vertex of no face is -1.
+    """
+    corners = mesh.faces.ravel()
+    _, first, faces = np.unique(mesh.places[corners], return_index=True, return_inverse=True)
+    number = np.full(len(mesh.vertices), -1)
+    number[corners] = faces
+    return corners[first], faces.reshape(-1, 3), number
 
 
 def _differences(pairs: Int[np.ndarray, "t 2"], count: int) -> sp.csr_array:

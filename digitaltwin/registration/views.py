@@ -32,10 +32,8 @@ _FINER = 2  # samples a pixel, each way
 _FAR = 6.0  # distance of the eye, in half-widths of the view: nearly parallel rays, as of a long lens
 _FACE_WIDTH_MM = 250.0
 _ALIKE = 0.12  # unlikeness up to which there is no need to look from elsewhere
-_MOST_PASSES, _SAME_DEG = (
-    3,
-    5.0,
-)  # over the views from the front, until the pose they were made for is the one they show
+_MOST_PASSES = 3  # over the views from the front, until the pose that they show ...
+_SAME_DEG = 5.0  # ... is within this of the one they were made for
 _SQUARELY = 0.35  # cosine between the surface's normal and the line of sight from which on a view is believed
 _APART_MM = 5.0  # from the median of the views, up to which one counts
 _FEWEST_HITS = 40
