@@ -73,13 +73,9 @@ class Difference(NamedTuple):
     """Steps that the referee did not take."""
 
     def beyond(self, dtype: str) -> list[str]:
-        """What differs by more than it may in a type: a vertex's tolerance, and what moves an image as little.
-
-        The distance of a head is of the order of a metre and its last digits move nothing; an energy is a sum of
-        squares of small differences of pixels, and has lost as many digits as they have.
-        """
+        """What differs by more than it may in a type: a vertex's tolerance, and what moves an image as little."""
         tolerance = TOLERANCE_MM[dtype]
-        limits = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 100.0, "rotation": 0.05, "energy": 2.0}
+        limits = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
         values = self._asdict()
         return [f"{name} {values[name]:.3g}" for name, share in limits.items() if not values[name] < share * tolerance]
 
