@@ -30,8 +30,8 @@ from PIL import Image, ImageOps
 
 from benchmarks import machine
 from benchmarks.extras import require
+from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder, write_json
 from experiments import command
 
 GOAL_S = {"cold": 120.0, "warm": 40.0, "second": 5.0}

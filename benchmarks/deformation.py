@@ -58,7 +58,7 @@ from digitaltwin.deformation import (
     polar_mixture,
 )
 from digitaltwin.head import load_head, load_subjects, neutral_shape
-from digitaltwin.io.files import make_folder, write_json
+from digitaltwin.io._files import make_folder, write_json
 from experiments import command
 
 SIZES = (None, 2925, 11_000)  # None: the shipped skin

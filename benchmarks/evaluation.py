@@ -44,16 +44,15 @@ from benchmarks.refinement import refine
 from digitaltwin.evaluation import (
     LANDMARKS,
     Comparison,
-    IcpConfig,
     Pair,
-    Placement,
     ProtocolConfig,
     compare_surfaces,
     evaluate_pair,
 )
+from digitaltwin.geometry import IcpConfig, Placement
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
-from digitaltwin.io.files import make_folder, write_bytes, write_json
+from digitaltwin.io._files import make_folder, write_bytes, write_json
 from experiments import command
 
 TRIANGLES = 100_000

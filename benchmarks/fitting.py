@@ -65,9 +65,9 @@ from digitaltwin.fitting import (
     make_fitter,
     mesh_points_of,
 )
-from digitaltwin.fitting.steps import is_direct
+from digitaltwin.fitting._steps import is_direct
 from digitaltwin.head import HeadModel, load_head
-from digitaltwin.io.files import make_folder, write_json
+from digitaltwin.io._files import make_folder, write_json
 from experiments import command
 
 SIZES = (None, 2925)  # None: the shipped skin

@@ -1,6 +1,6 @@
 """The energy of a fit once more, in NumPy and SciPy, float64: the referee of steps and minima, and random problems.
 
-Written from the equations (see :mod:`digitaltwin.fitting.fit`) to share no code and no idea with the library's
+Written from the equations (see :mod:`digitaltwin.fitting._fit`) to share no code and no idea with the library's
 solver: the correction field is 3v plain unknowns beside all others, and a step is one sparse LU factorisation of the
 whole normal matrix. Only the head's arrays and its cotangents come from the library.
 
@@ -19,10 +19,9 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.refinement import refine
 from digitaltwin.fitting import mesh_points_of
-from digitaltwin.geometry.barycentric import interpolation_matrix
-from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
-from digitaltwin.geometry.topology import edges
-from digitaltwin.head import HeadModel
+from digitaltwin.geometry import cotangent_stiffness, interpolation_matrix, lumped_mass
+from digitaltwin.geometry._topology import edges
+from digitaltwin.head import Anchors, HeadModel
 from digitaltwin.head.markup import (
     CONTOUR,
     LANDMARK_COUNT,
@@ -32,7 +31,6 @@ from digitaltwin.head.markup import (
     MESH_RIGHT_EYE,
     RIGHT_EYE_OUTER,
 )
-from digitaltwin.head.model import Anchors
 
 FLIP = np.array([1.0, -1.0, -1.0])
 IMAGE_SIZE = (480, 640)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.fitting_comparison import TOLERANCE_MM, Difference, cases, compare, worst
 from digitaltwin.head import load_head
-from digitaltwin.io.files import make_folder, write_json
+from digitaltwin.io._files import make_folder, write_json
 from experiments import command
 
 _OUT = flags.DEFINE_string("out", str(Path(__file__).parent / "results"), "Folder for fitting_proof.json.")

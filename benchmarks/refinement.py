@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from digitaltwin.geometry.topology import edges
+from digitaltwin.geometry._topology import edges
 
 
 def refine(vertices: np.ndarray, faces: np.ndarray, count: int) -> tuple[sp.csr_array, np.ndarray]:

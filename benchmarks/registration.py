@@ -23,10 +23,10 @@ from absl import flags
 
 from benchmarks import machine
 from benchmarks.refinement import refine
-from digitaltwin.geometry.barycentric import interpolation_matrix
+from digitaltwin.geometry import interpolation_matrix
 from digitaltwin.head import HeadModel, load_head
+from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.io.meshes import Scan, read_scan
 from digitaltwin.registration import (
     Landmarks,

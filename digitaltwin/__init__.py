@@ -1,6 +1,5 @@
 """One selfie in, a textured, animatable full-head avatar out: a JAX toolkit of pure functions."""
 
-from digitaltwin.avatar import Avatar, Workshop, create_avatar, make_workshop
-from digitaltwin.version import __version__
+from lazy_loader import attach_stub
 
-__all__ = ["Avatar", "Workshop", "__version__", "create_avatar", "make_workshop"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from absl import flags
 
 from digitaltwin.evaluation import ProtocolConfig
-from digitaltwin.io.files import make_folder
+from digitaltwin.io._files import make_folder
 from experiments import command
 from experiments.gallery import measure
 from experiments.likeness import CROP_MM

@@ -21,13 +21,13 @@ from absl import flags
 from jaxtyping import Array
 from tqdm import tqdm
 
+from digitaltwin._version import __version__
 from digitaltwin.deformation import PolarConfig, assign_groups, group_shares
 from digitaltwin.head import HeadModel, load_head
-from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.io import load_arrays, save_arrays
+from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder, write_json
 from digitaltwin.types import InputError
-from digitaltwin.version import __version__
 from experiments import command
 from experiments.new_heads import METHODS, TOGETHER, make_heads, training_population
 

@@ -9,8 +9,8 @@ used (one line says why and what to do), 1 after a defect of its own.
 from absl import flags
 
 from digitaltwin.avatar import create_avatar
+from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder
 from experiments import command
 
 _IMAGE = flags.DEFINE_string("image", None, "The photo; without it, the portrait that ships with the package.")

@@ -18,9 +18,9 @@ import numpy as np
 from absl import flags, logging
 from PIL import Image
 
-from digitaltwin.head.database import save_subjects
-from digitaltwin.head.model import head_from_arrays, load_head, save_head
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.head import load_head, save_head, save_subjects
+from digitaltwin.head._model import head_from_arrays
+from digitaltwin.io import load_arrays
 from digitaltwin.types import InputError
 from experiments import command
 from experiments.assets import anchors, listing, networks, scan, skins, subjects

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from digitaltwin.fitting import FitConfig, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.geometry.camera import project
+from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points
-from digitaltwin.io.images import read_image
+from digitaltwin.io import read_image
 from digitaltwin.perception import Perception, detect_landmarks
 from experiments.likeness import CounterpartErrors, compare_counterparts
 from experiments.truth import Truth

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from digitaltwin.io.files import make_folder
+from digitaltwin.io._files import make_folder
 from digitaltwin.types import InputError
 
 _CACHE_BYTES = 1_000_000_000

@@ -19,8 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from digitaltwin.deformation import Reference, assign_groups, decode, encode, group_shares, make_reference
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
-from digitaltwin.io.files import make_folder
-from digitaltwin.io.images import write_image
+from digitaltwin.io import write_image
+from digitaltwin.io._files import make_folder
 from digitaltwin.render import Surface, portrait_lighting, render_mesh
 from experiments import command
 from experiments.new_heads import METHODS, make_heads, training_population

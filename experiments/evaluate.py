@@ -3,8 +3,8 @@
     python -m experiments.evaluate --predictions=predictions --scans=scans --groups=groups.csv --out=scores
     python -m experiments.evaluate --layout=now --predictions=predictions --scans=NoW_Dataset/final_release_version
 
-The folders' layout stands in :mod:`digitaltwin.evaluation.protocol`, those of challenges, which ``--layout`` names and
-scores as they do, in :mod:`digitaltwin.evaluation.layouts`; ``--quick`` makes such folders of eight subjects, predicts
+The folders' layout stands in :mod:`digitaltwin.evaluation._protocol`, those of challenges, which ``--layout`` names and
+scores as they do, in :mod:`digitaltwin.evaluation._layouts`; ``--quick`` makes such folders of eight subjects, predicts
 the mean head for all of them, and scores that. Predictions are scored side by side in processes; a run that was stopped
 goes on where it was. Writes errors.csv (a row for each prediction and crop), table.csv (each group and crop, with 1.96
 standard errors, and how fine the meshes are), curves.png, groups.png, heatmaps.png, and index.html with all of them.
@@ -33,8 +33,8 @@ from digitaltwin.evaluation import (
     group_complexities,
     group_errors,
 )
-from digitaltwin.io.arrays import load_arrays
-from digitaltwin.io.files import make_folder, write_bytes
+from digitaltwin.io import load_arrays
+from digitaltwin.io._files import make_folder, write_bytes
 from digitaltwin.types import InputError
 from experiments import command
 from experiments.plotting import plt

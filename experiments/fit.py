@@ -27,7 +27,7 @@ A run that was stopped goes on where it was; the same input gives the same bytes
 
 (under Slurm: I = $SLURM_PROCID, N = $SLURM_NTASKS), each on all of its devices. Nothing is exchanged, so no machine
 waits for, or falls with, another. Who calls ``fit_batch`` from a program under ``jax.distributed`` finds the same in
-:mod:`digitaltwin.fitting.batch`.
+:mod:`digitaltwin.fitting._batch`.
 
 Ends with 0 when done, 2 when a flag or a file cannot be used (one line says why and what to do), 1 after a defect of
 its own.
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def use_all_cores() -> None:
-    """Give JAX a device a core, as :mod:`digitaltwin.fitting.batch` explains; before it does anything else."""
+    """Give JAX a device a core, as :mod:`digitaltwin.fitting._batch` explains; before it does anything else."""
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # JAX takes one or the other
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

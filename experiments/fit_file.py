@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from digitaltwin._version import __version__
 from digitaltwin.fitting import (
     FacePoints,
     FitConfig,
@@ -22,12 +23,10 @@ from digitaltwin.fitting import (
     make_fitter,
     mesh_points_of,
 )
-from digitaltwin.geometry.camera import Camera, project
-from digitaltwin.geometry.rotations import matrix_from_quaternion
+from digitaltwin.geometry import Camera, matrix_from_quaternion, project
 from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
-from digitaltwin.version import __version__
 from experiments.streaming import Job, map_member, read_members
 
 POINTS = {"landmarks": landmark_points_of, "mesh": mesh_points_of}

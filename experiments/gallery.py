@@ -19,8 +19,8 @@ from digitaltwin import create_avatar
 from digitaltwin.avatar import make_workshop
 from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
-from digitaltwin.io.files import make_folder, write_bytes, write_json
-from digitaltwin.io.images import write_image
+from digitaltwin.io import write_image
+from digitaltwin.io._files import make_folder, write_bytes, write_json
 from digitaltwin.perception import load_perception
 from digitaltwin.types import InputError
 from experiments.causes import fit_steps, look

@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from PIL import Image
 
-from digitaltwin.evaluation import IcpConfig, Pair, PairErrors, ProtocolConfig, find_pairs
-from digitaltwin.geometry.alignment import align, transform
+from digitaltwin.evaluation import Pair, PairErrors, ProtocolConfig, find_pairs
+from digitaltwin.geometry import IcpConfig, align, transform
 from digitaltwin.head import HeadModel
-from digitaltwin.io.files import make_folder
+from digitaltwin.io._files import make_folder
 from digitaltwin.io.meshes import read_surface
 from experiments.plotting import plt
 from experiments.scores import draw_heat_map, png, score_all, write_csv

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from digitaltwin.head import HeadModel, Measurements, Subjects, measure, published, published_mixture
-from digitaltwin.head.database import GENDERS
+from digitaltwin.head._population import GENDERS
 from digitaltwin.io.assets import asset_path
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
-from digitaltwin.texture.pyramid import halve
+from digitaltwin.texture._pyramid import halve
 from experiments.studio import Studio
 
 LARGEST_DEVIATION_PERCENT = 5.0

@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 
 from digitaltwin import create_avatar
 from digitaltwin.fitting import FitConfig, make_fitter
-from digitaltwin.fitting.contour import candidates_on, silhouettes
-from digitaltwin.fitting.fitter import SlidingContour
+from digitaltwin.fitting._contour import candidates_on, silhouettes
+from digitaltwin.fitting._fitter import SlidingContour
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
+from digitaltwin.io import write_image
+from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder
-from digitaltwin.io.images import write_image
 from digitaltwin.texture import load_skin, skin_paths
 from experiments import command
 from experiments.studio import Studio, grid

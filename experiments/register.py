@@ -25,10 +25,9 @@ import digitaltwin
 from digitaltwin.evaluation import read_landmarks
 from digitaltwin.export import head_primitives, turned, write_glb
 from digitaltwin.head import HeadModel, load_head, parts_vertices
-from digitaltwin.io.arrays import save_arrays
+from digitaltwin.io import save_arrays, write_image
+from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder, write_json
-from digitaltwin.io.images import write_image
 from digitaltwin.io.meshes import Scan, read_scan
 from digitaltwin.registration import (
     Registration,

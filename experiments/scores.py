@@ -26,8 +26,8 @@ from digitaltwin.evaluation import (
     evaluate_pair,
     read_landmarks,
 )
-from digitaltwin.io.arrays import load_arrays, save_arrays
-from digitaltwin.io.files import write_bytes
+from digitaltwin.io import load_arrays, save_arrays
+from digitaltwin.io._files import write_bytes
 from digitaltwin.io.meshes import read_surface
 from experiments.plotting import Axes, Figure, PolyCollection, colormaps, plt
 

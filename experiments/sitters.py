@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from digitaltwin.evaluation import read_landmarks, rough_alignment
-from digitaltwin.geometry.camera import Camera, camera_points
+from digitaltwin.evaluation import read_landmarks
+from digitaltwin.geometry import Camera, camera_points, rough_alignment
 from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path

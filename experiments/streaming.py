@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from digitaltwin.io.files import make_folder, reason, write_json
+from digitaltwin.io._files import make_folder, reason, write_json
 from digitaltwin.types import InputError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # as digitaltwin.io.arrays: the same arrays give the same bytes

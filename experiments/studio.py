@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry.camera import Camera, camera_points
-from digitaltwin.geometry.rotations import matrix_from_rotation_vector
+from digitaltwin.geometry import Camera, camera_points, matrix_from_rotation_vector
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.render import head_surfaces, portrait_lighting, project, render_mesh
 from digitaltwin.texture import eye_texture

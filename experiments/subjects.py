@@ -24,9 +24,9 @@ from digitaltwin.head import (
     place_calipers,
     select,
 )
+from digitaltwin.io import write_image
+from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder, write_json
-from digitaltwin.io.images import write_image
 from digitaltwin.texture import load_skin
 from experiments import command
 from experiments.people import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table

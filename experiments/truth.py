@@ -24,20 +24,17 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from digitaltwin.geometry.camera import Camera, camera_points
-from digitaltwin.geometry.normals import normalize
+from digitaltwin.geometry import Camera, camera_points
+from digitaltwin.geometry._normals import normalize
 from digitaltwin.head import HeadModel, Subjects, express, landmark_points, load_subjects, neutral_shape, parts_vertices
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR, LEFT_EYE_OUTER, NOSE, RIGHT_EYE_OUTER
-from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.io import load_arrays, save_arrays, write_image
+from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.files import make_folder
-from digitaltwin.io.images import write_image
 from digitaltwin.perception import detect_landmarks
-from digitaltwin.render import head_surfaces, render_mesh
-from digitaltwin.render.rasterize import interpolate, rasterize
-from digitaltwin.render.shading import Lighting
+from digitaltwin.render import Lighting, head_surfaces, interpolate, rasterize, render_mesh
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
-from digitaltwin.texture.layout import oval_distance, rasterize_uv
+from digitaltwin.texture._layout import oval_distance, rasterize_uv
 from digitaltwin.types import InputError
 
 YAW_BINS_DEG = (0.0, 10.0, 20.0, 30.0, 45.0)

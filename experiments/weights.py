@@ -22,13 +22,12 @@ from absl import flags
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
+from digitaltwin.avatar._report import held_out_points
 from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.geometry.alignment import align, transform
-from digitaltwin.geometry.camera import camera_points, project
+from digitaltwin.geometry import align, camera_points, project, transform
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
-from digitaltwin.io.files import make_folder, write_json
-from digitaltwin.report import held_out_points
+from digitaltwin.io._files import make_folder, write_json
 from experiments import command
 from experiments.plotting import plt
 from experiments.truth import YAW_BINS_DEG, Truth, TruthConfig, make_truth, outline_landmarks, take, yaw_bin

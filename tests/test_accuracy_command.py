@@ -13,9 +13,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.evaluation import PairErrors
-from digitaltwin.geometry.camera import project
+from digitaltwin.geometry import project
 from digitaltwin.head import landmark_points, load_subjects
-from digitaltwin.io.files import make_folder, write_json
+from digitaltwin.io._files import make_folder, write_json
 from experiments import causes
 from experiments.causes import Seen
 from experiments.gallery import measure

@@ -59,6 +59,6 @@ def test_public_functions_keep_the_house_shape(module_name):
 
 
 def test_the_walk_sees_functions_jitted_functions_and_classes():
-    images = dict(public(importlib.import_module("digitaltwin.io.images")))
+    images = dict(public(importlib.import_module("digitaltwin.io._images")))
     assert {"Photo", "read_image"} <= set(images)
     assert "Path" not in images

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from digitaltwin.head import load_subjects
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.io import load_arrays
 
 ROOT = Path(__file__).parents[1]
 COUNT, CHUNK = 50, 20

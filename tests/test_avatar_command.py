@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from digitaltwin import Avatar, create_avatar
+from digitaltwin.io import photo_from_array
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.images import photo_from_array
 from digitaltwin.types import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ import csv
 import subprocess
 import sys
 
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.io import load_arrays
 
 
 def run(*arguments):

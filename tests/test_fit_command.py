@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from digitaltwin.fitting import FitConfig, Unknowns, fit_batch, make_fitter
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.geometry import Camera, project
 from digitaltwin.head import landmark_points
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.io import load_arrays
 from digitaltwin.types import InputError
 from experiments.fit_file import fit_file
 from experiments.streaming import Job, map_member, read_members

@@ -9,7 +9,7 @@ from jax.lax import Precision
 
 from digitaltwin.deformation import decode, encode, make_reference
 from digitaltwin.fitting import FitConfig, fit, fit_groups, fit_views, make_fitter, mesh_points_of
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.geometry import Camera, project
 from digitaltwin.head import express, parts_vertices
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import trimesh
 
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.io import load_arrays
 
 
 def run(*arguments):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from digitaltwin.fitting import FitConfig, fit, make_fitter
-from digitaltwin.geometry.camera import project
+from digitaltwin.geometry import project
 from digitaltwin.head import anchor_points, landmark_points, load_subjects
 from digitaltwin.head.markup import CONTOUR
 from experiments.truth import (

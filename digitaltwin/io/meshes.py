@@ -11,7 +11,7 @@ import trimesh
 from jaxtyping import Float, Int
 from PIL import Image
 
-from digitaltwin.io.files import FilePath, reason
+from digitaltwin.io._files import FilePath, reason
 from digitaltwin.types import InputError
 
 FORMATS = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")

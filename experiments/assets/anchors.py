@@ -18,8 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from digitaltwin.geometry.rotations import matrix_from_rotation_vector
-from digitaltwin.geometry.topology import boundary_edges
+from digitaltwin.geometry import matrix_from_rotation_vector
+from digitaltwin.geometry._topology import boundary_edges
+from digitaltwin.head import HeadModel, express, neutral_shape, parts_vertices
 from digitaltwin.head.markup import (
     INTERIOR_PARTS,
     LANDMARK_COUNT,
@@ -33,10 +34,8 @@ from digitaltwin.head.markup import (
     MOUTH,
     RIGHT_EYE,
 )
-from digitaltwin.head.model import HeadModel, express, neutral_shape, parts_vertices
 from digitaltwin.perception import detect_landmarks, landmarks_from_mesh
-from digitaltwin.render.rasterize import project, rasterize
-from digitaltwin.render.shading import Surface, portrait_lighting, render_mesh
+from digitaltwin.render import Surface, portrait_lighting, project, rasterize, render_mesh
 from digitaltwin.types import InputError
 
 PICTURES = 90

@@ -16,7 +16,7 @@ from absl import logging
 from PIL import Image
 from scipy.spatial import KDTree
 
-from digitaltwin.geometry.topology import boundary_edges
+from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
 from experiments.assets import population, reduction
 from experiments.assets.atlas import Atlas, lay_atlas

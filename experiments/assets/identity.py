@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry.alignment import align
+from digitaltwin.geometry import align
 from experiments.assets import population
 from experiments.assets.source import Source, sphere
 

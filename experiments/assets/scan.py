@@ -15,8 +15,8 @@ import trimesh
 from PIL import Image
 from trimesh.visual import TextureVisuals
 
-from digitaltwin.export.gltf import Material, Primitive, write_glb
-from digitaltwin.io.files import write_bytes
+from digitaltwin.export import Material, Primitive, write_glb
+from digitaltwin.io._files import write_bytes
 
 SOURCE = "menpo3d-{version}/menpo3d/data/james"
 LICENCE = "menpo3d-{version}/LICENSE.txt"

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from digitaltwin.head import HeadModel, Measurements, Subjects, measure, neutral_shape, published
-from digitaltwin.head.database import DISTANCE_BOUND, TABLE_1
+from digitaltwin.head._population import DISTANCE_BOUND, TABLE_1
 from experiments.assets import head as head_asset
 from experiments.assets import population
 from experiments.assets.identity import rigid_motion

@@ -7,15 +7,12 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.evaluation import (
-    IcpConfig,
-    align_closest_points,
     armse,
     compare_surfaces,
     compare_trees,
     mesh_complexity,
-    rough_alignment,
 )
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry import IcpConfig, SurfaceTree, align_closest_points, rough_alignment
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.types import InputError

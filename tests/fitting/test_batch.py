@@ -13,8 +13,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import FitConfig, fit, fit_batch, make_fitter
-from digitaltwin.fitting.batch import _fit_shares, _padded_share
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.fitting._batch import _fit_shares, _padded_share
+from digitaltwin.geometry import Camera, project
 from digitaltwin.head import landmark_points
 from digitaltwin.types import InputError
 
@@ -27,7 +27,7 @@ COMMON = """
 import sys
 import jax, numpy as np
 from digitaltwin.fitting import FitConfig, fit_batch, gather_batch, make_fitter, own_heads
-from digitaltwin.fitting.batch import _fit_shares
+from digitaltwin.fitting._batch import _fit_shares
 from digitaltwin.head import load_head
 
 folder, steps, *rendezvous = sys.argv[1:]

@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import FitConfig, fit, make_fitter, predict_landmarks
-from digitaltwin.fitting.contour import candidates_on, make_contour_lines, nearest_on_outline, silhouettes
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.fitting._contour import candidates_on, make_contour_lines, nearest_on_outline, silhouettes
+from digitaltwin.geometry import Camera, project
 from digitaltwin.types import InputError
 
 SIZE = (480, 640)

@@ -12,7 +12,9 @@ from scipy.spatial.transform import Rotation
 from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of, varied_photo
 from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
 from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
-from digitaltwin.fitting import FitConfig, elimination, fit, make_fitter, mesh_points_of, steps
+from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
+from digitaltwin.fitting import _elimination as elimination
+from digitaltwin.fitting import _steps as steps
 
 CASES = {case.name: case for case in cases()}
 

@@ -16,7 +16,7 @@ from digitaltwin.fitting import (
     predict_landmarks,
     relative_rms,
 )
-from digitaltwin.geometry.camera import Camera, project
+from digitaltwin.geometry import Camera, project
 from digitaltwin.head import landmark_points
 from digitaltwin.types import InputError
 

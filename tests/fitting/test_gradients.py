@@ -19,7 +19,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives_through_a_fit_are_those_of_what_it_finds(head, monkeypatch, request, name):
     """By the landmarks and by the shape; W_eye, whose foreshortening is EPnP's, held as it is when differentiated."""
-    module = importlib.import_module("digitaltwin.fitting.fit")
+    module = importlib.import_module("digitaltwin.fitting._fit")
     monkeypatch.setattr(module, "_residual_scale", lambda fitter, neutral, photo, start: 0.4 * jnp.sqrt(photo.weights))
     jax.clear_caches()  # a fit traced before would not see the scale, nor one that is traced after this one its own
     request.addfinalizer(jax.clear_caches)

@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import FitConfig, fit, fit_views, make_fitter, mesh_points_of, predict_landmarks
-from digitaltwin.fitting.fitter import points_on
-from digitaltwin.geometry.camera import Camera
+from digitaltwin.fitting._fitter import points_on
+from digitaltwin.geometry import Camera
 from digitaltwin.head import anchor_points, express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.types import InputError
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry.alignment import align, transform
+from digitaltwin.geometry import align, transform
 
 RNG = np.random.default_rng(3)
 ROTATION = Rotation.from_rotvec([0.4, -1.1, 0.7]).as_matrix()

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry.barycentric import interpolate, interpolation_matrix
+from digitaltwin.geometry import interpolate, interpolation_matrix
 
 
 def test_matrix_and_interpolation_agree(head):

@@ -6,7 +6,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.geometry.closest_point import closest_barycentric, closest_points
+from digitaltwin.geometry import closest_barycentric, closest_points
 
 
 def brute_force(point, triangle, steps=400):

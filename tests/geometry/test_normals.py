@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry.normals import face_normals, normalize, vertex_normals
+from digitaltwin.geometry import vertex_normals
+from digitaltwin.geometry._normals import face_normals, normalize
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import rotations
+from digitaltwin.geometry import _rotations as rotations
 
 jitted = {name: jax.jit(getattr(rotations, name)) for name in (
     "quaternion_from_rotation_vector", "rotation_vector_from_quaternion", "multiply", "compose",

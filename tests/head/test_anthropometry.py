@@ -17,7 +17,7 @@ from digitaltwin.head import (
     published,
     published_mixture,
 )
-from digitaltwin.head.anthropometry import PUBLISHED
+from digitaltwin.head._anthropometry import PUBLISHED
 from digitaltwin.head.markup import MOUTH, NOSE_TIP, RIGHT_EYE
 from digitaltwin.types import Mesh
 

@@ -29,7 +29,7 @@ from digitaltwin.head.markup import (
     RIGHT_EYE_INNER,
     RIGHT_EYE_OUTER,
 )
-from digitaltwin.io.arrays import load_arrays
+from digitaltwin.io import load_arrays
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from digitaltwin.io.arrays import load_arrays, save_arrays
+from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.types import InputError
 
 DTYPES = hnp.scalar_dtypes() | hnp.unicode_string_dtypes()

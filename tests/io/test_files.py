@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from digitaltwin.io.arrays import save_arrays
-from digitaltwin.io.files import make_folder, write_bytes, write_json
+from digitaltwin.io import save_arrays
+from digitaltwin.io._files import make_folder, write_bytes, write_json
 from digitaltwin.types import InputError
 
 

@@ -3,7 +3,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry import SurfaceTree
 from digitaltwin.io import meshes
 from digitaltwin.io.meshes import read_scan, read_surface
 from digitaltwin.types import InputError

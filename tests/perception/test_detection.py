@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, LEFT_EYE_OUTER, NOSE_TIP, RIGHT_EYE_OUTER
+from digitaltwin.perception import _detection as detection
+from digitaltwin.perception import _face_mesh as face_mesh
 from digitaltwin.perception import (
     detect_landmarks,
-    detection,
-    face_mesh,
     landmarks_from_mesh,
     make_pyramid,
     read_face,
 )
-from digitaltwin.perception.face_mesh import EXPRESSION_POINTS, NETWORK_EXPRESSIONS, read_expression, region_of_mesh
-from digitaltwin.perception.region import image_from_region
+from digitaltwin.perception._face_mesh import EXPRESSION_POINTS, NETWORK_EXPRESSIONS, read_expression, region_of_mesh
+from digitaltwin.perception._region import image_from_region
 from digitaltwin.types import InputError
 from experiments.assets import networks
 

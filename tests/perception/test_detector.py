@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.perception.detector import (
+from digitaltwin.perception._detector import (
     MAX_FACES,
     MIN_OVERLAP,
     Detections,
@@ -15,7 +15,7 @@ from digitaltwin.perception.detector import (
     region_of_detection,
     suppress,
 )
-from digitaltwin.perception.region import Region
+from digitaltwin.perception._region import Region
 
 coordinate = st.integers(-20, 20).map(float)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from digitaltwin.io.assets import asset_path
-from digitaltwin.perception.face_mesh import EXPRESSION_POINTS
-from digitaltwin.perception.network import OPERATIONS, apply_network
+from digitaltwin.perception._face_mesh import EXPRESSION_POINTS
+from digitaltwin.perception._network import OPERATIONS, apply_network
 from experiments.assets import networks
 
 # What agreement means for each output, in the network's own unit: 1e-3 input pixels; log odds; scores.

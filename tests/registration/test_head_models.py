@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 
 from digitaltwin.export import head_primitives
 from digitaltwin.fitting import OK, FitConfig, fit, make_fitter, predict_landmarks
-from digitaltwin.geometry.camera import Camera
-from digitaltwin.geometry.topology import boundary_vertices
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, INTERIOR_PARTS, MOUTH
 from digitaltwin.registration import IctLayout, OtherHead, adopt_head, load_gnm_head, load_ict_head
-from digitaltwin.registration.adopt import mirror_partners, orthonormal_identity, places_on
-from digitaltwin.registration.head_models import _IN_68, _OURS
+from digitaltwin.registration.head_models._convert import mirror_partners, orthonormal_identity, places_on
+from digitaltwin.registration.head_models._ict_facekit import _IN_68, _OURS
 from digitaltwin.texture import make_layout
 from digitaltwin.types import InputError
 

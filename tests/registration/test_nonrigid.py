@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry.barycentric import interpolation_matrix
-from digitaltwin.geometry.laplacian import cotangent_stiffness, lumped_mass
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry import SurfaceTree, cotangent_stiffness, interpolation_matrix, lumped_mass
 from digitaltwin.registration import Landmarks, NonRigidConfig, Round, lay_over
-from digitaltwin.registration.nonrigid import correspondence, sample_surface
+from digitaltwin.registration._nonrigid import correspondence, sample_surface
 from digitaltwin.types import InputError
 
 

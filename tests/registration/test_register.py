@@ -9,8 +9,7 @@ import trimesh
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry.icp import Placement
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry import Placement, SurfaceTree
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
 from digitaltwin.registration import RegistrationConfig, fit_identity, guess_unit, register_scan, scan_distances

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry.icp import Placement
-from digitaltwin.geometry.surface_tree import SurfaceTree
+from digitaltwin.geometry import Placement, SurfaceTree
 from digitaltwin.head.markup import LANDMARK_COUNT
 from digitaltwin.io.meshes import Scan
 from digitaltwin.registration import Registration, transfer_texture
-from digitaltwin.render.colour import linear_from_srgb
+from digitaltwin.render import linear_from_srgb
 from digitaltwin.texture import make_layout
 from digitaltwin.types import InputError
 

@@ -9,7 +9,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.render.rasterize import interpolate, project, rasterize
+from digitaltwin.render import interpolate, project, rasterize
 
 FOCAL = 300.0
 CENTRE = np.array([64.0, 48.0])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from digitaltwin.render.colour import linear_from_srgb
-from digitaltwin.render.window import linear_window
+from digitaltwin.render import linear_from_srgb
+from digitaltwin.render._window import linear_window
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from digitaltwin.head import load_subjects
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render.colour import lab_from_linear, linear_from_srgb
+from digitaltwin.render import lab_from_linear, linear_from_srgb
 from digitaltwin.texture import apply_tone, load_skin
 
 

@@ -27,9 +27,9 @@ from digitaltwin.texture import (
     seen_iris_colour,
     skin_paths,
 )
-from digitaltwin.texture.eyes import HAZEL
-from digitaltwin.texture.layout import oval_distance, rasterize_uv
-from digitaltwin.texture.pyramid import blur, double, fill, halve
+from digitaltwin.texture._eyes import HAZEL
+from digitaltwin.texture._layout import oval_distance, rasterize_uv
+from digitaltwin.texture._pyramid import blur, double, fill, halve
 from digitaltwin.types import InputError
 
 SIZE = 512

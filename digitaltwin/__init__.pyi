@@ -1,0 +1,5 @@
+from ._version import __version__ as __version__
+from .avatar import Avatar as Avatar
+from .avatar import Workshop as Workshop
+from .avatar import create_avatar as create_avatar
+from .avatar import make_workshop as make_workshop

@@ -1,0 +1,5 @@
+"""Photo to avatar, the whole chain: :func:`create_avatar`."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from ._photo import Avatar as Avatar
+from ._photo import Workshop as Workshop
+from ._photo import create_avatar as create_avatar
+from ._photo import make_workshop as make_workshop

@@ -1,0 +1,162 @@
+"""What ``report.json`` holds: every fitted value, residuals, seconds of each stage, versions."""
+
+import math
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from digitaltwin._version import __version__
+from digitaltwin.fitting import (
+    FitResult,
+    Fitter,
+    outer_eye_distance_px,
+    predict_landmarks,
+    relative_rms,
+    reprojection_errors_px,
+)
+from digitaltwin.head import HeadModel, anchor_points
+from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
+from digitaltwin.io import Photo
+from digitaltwin.perception import FaceLandmarks
+from digitaltwin.perception._landmarks import load_landmark_table
+
+MAX_TURN_DEGREES = 45.0
+"""A face turned further hides half of itself."""
+DOUBTFUL_PERCENT = 3.0
+"""Held-out residual of a good fit, at most ..."""
+UNUSABLE_PERCENT = 8.0
+"""... and of one that is of any use."""
+
+
+def residuals(head: HeadModel, fitter: Fitter, face: FaceLandmarks, result: FitResult) -> dict[str, Any]:
+    """How well a fit explains what was read off the photo.
+
+    Root mean squares in percent of the outer eye distance: over the 104 landmarks, the contour's against the head's
+    outline; over the mesh points that no
+    landmark is read off, which judge a fit that did not see them; over the face oval, which slides on the skin. And the
+    size of the correction field [mm].
+    """
+    camera = result.camera
+    eye_px = outer_eye_distance_px(face.landmarks_px)
+    landmarks = jnp.asarray(face.landmarks_px)
+    seen = predict_landmarks(fitter, camera, result.neutral, result.expression, near=landmarks)
+    landmark_error = jnp.linalg.norm(seen - landmarks, axis=1)
+    mesh = anchor_points(head.mesh_points, head.faces, result.vertices)
+    mesh_error = reprojection_errors_px(camera, mesh, face.mesh_px[:MESH_POINT_COUNT, :2])
+    correction = np.linalg.norm(result.correction, axis=1)
+
+    def percent(errors_px: Float[Array, " n"]) -> float:
+        return round(100 * float(relative_rms(errors_px, eye_px)), 3)
+
+    return {
+        "unit": "percent of the outer eye distance, root mean square",
+        "landmarks": percent(landmark_error),
+        "held_out_mesh_points": percent(mesh_error[held_out_points()]),
+        "face_oval": percent(mesh_error[np.array(MESH_OVAL)]),
+        "landmarks_px": _rounded(landmark_error, 3),
+        "correction_p95_mm": round(float(np.percentile(correction, 95)), 3),
+        "correction_max_mm": round(float(correction.max()), 3),
+    }
+
+
+def doubts(result: FitResult, measured: dict[str, Any]) -> list[str]:
+    """What a reader of the result should know, one sentence each; empty for a good fit.
+
+    Args:
+        result: the fit.
+        measured: its :func:`residuals`.
+    """
+    sentences = []
+    turn = math.degrees(math.acos(min(1.0, float(result.rotation[2, 2]))))
+    if turn > MAX_TURN_DEGREES:
+        sentences.append(
+            f"the face is turned away by {turn:.0f} degrees: the far side is guessed; a photo from the front shows both"
+        )
+    if measured["held_out_mesh_points"] > DOUBTFUL_PERCENT:
+        sentences.append(
+            f"the fit is off by {measured['held_out_mesh_points']:.1f} % of the eye distance where it was not led, "
+            f"more than the {DOUBTFUL_PERCENT:.0f} % of a good one: look at preview.png"
+        )
+    return sentences
+
+
+def make_report(
+    head: HeadModel,
+    photo: Photo,
+    face: FaceLandmarks,
+    result: FitResult,
+    measured: dict[str, Any],
+    choices: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Plain numbers, lists and strings, ready for JSON.
+
+    Args:
+        head: the model.
+        photo: the photo that was fitted.
+        face: what was read off it.
+        result: the fit.
+        measured: its :func:`residuals`.
+        choices: "start" of the fit, "skin" and "iris" of the texture.
+        seconds: of each stage, by name.
+    """
+    camera = result.camera
+    eye_px = outer_eye_distance_px(face.landmarks_px)
+    height, width = photo.pixels.shape[:2]
+    packages = ("jax", "jaxlib", "numpy", "scipy", "pillow", "pygltflib")
+    return {
+        "photo": {
+            "height_px": height,
+            "width_px": width,
+            "original_height_px": photo.original_size[0],
+            "original_width_px": photo.original_size[1],
+            "focal_px": photo.focal_px,
+            "notes": list(photo.notes),
+        },
+        "face": {
+            "count": face.face_count,
+            "used": "the largest",
+            "box_px": _rounded(face.box, 2),
+            "confidence": round(face.confidence, 4),
+            "outer_eye_distance_px": round(float(eye_px), 2),
+            "scores": dict(zip(head.expression_names, _rounded(face.scores))),
+            "landmarks_px": _rounded(face.landmarks_px, 2),
+        },
+        "fit": {
+            "start": choices["start"],
+            "status": int(result.status),
+            "energies": _rounded(result.energies, 3),
+            "expression": dict(zip(head.expression_names, _rounded(result.expression))),
+            "identity_mm": _rounded(result.identity, 3),
+            "rotation": _rounded(result.rotation, 6),
+            "translation_mm": _rounded(result.translation, 3),
+            "focal_scale": round(float(result.focal_scale), 4),
+            "focal_scale_note": "given" if photo.focal_px else "weakly determined: one photo hardly tells it",
+            "focal_px": round(float(camera.focal_px), 2),
+            "principal_point_px": _rounded(camera.principal_point_px, 2),
+        },
+        "residuals": measured,
+        "warnings": doubts(result, measured),
+        "texture": {"skin": choices["skin"], "iris_srgb": _rounded(choices["iris"], 3)},
+        "seconds": seconds,
+        "versions": {
+            "digitaltwin": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+    }
+
+
+def _rounded(values: Any, digits: int = 4) -> Any:
+    return np.round(np.asarray(values, np.float64), digits).tolist()
+
+
+def held_out_points() -> np.ndarray:
+    """Mesh points that no landmark is read off, the face oval left out: they judge a fit that did not see them."""
+    points, weights = load_landmark_table()
+    used = set(points[weights > 0].tolist()) | set(MESH_OVAL)
+    return np.array([i for i in range(MESH_POINT_COUNT) if i not in used])

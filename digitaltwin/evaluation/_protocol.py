@@ -1,0 +1,359 @@
+"""Scoring any method's meshes on any scans, from folders.
+
+    scans/NAME.obj            one scan a subject, in millimetres; .ply, .stl, .off, .glb likewise
+    scans/NAME.csv            its seven landmarks: a row ``landmark,x,y,z`` for each of LANDMARKS
+    predictions/NAME.obj      what a method predicts of that subject, of any topology, turned and placed anyhow;
+    predictions/NAME/*.obj    or several, of one photo each
+    predictions/NAME.csv      their landmarks likewise; predictions/landmarks.csv serves all that have no own, for
+                              methods of one topology: rows ``landmark,vertex``
+    groups.csv                rows ``NAME,group``, for instance an ethnicity; without it all are one group
+
+A prediction without a scan, or without landmarks, ends the run before it starts: scores of those that happened to work
+are no scores. The folders of published challenges: :mod:`digitaltwin.evaluation._layouts`.
+
+Letters: d crops.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from digitaltwin.evaluation._dense_correspondence import corresponding_points
+from digitaltwin.evaluation._landmarks import CHALLENGE_LANDMARKS, LANDMARKS, csv_rows, face_region, read_landmarks
+from digitaltwin.evaluation._metrics import Comparison, Complexity, compare_trees, root_mean_square
+from digitaltwin.geometry import IcpConfig, SurfaceTree
+from digitaltwin.io._files import FilePath
+from digitaltwin.io.meshes import FORMATS, read_surface
+from digitaltwin.types import InputError, check_ranges
+
+EVERYBODY = "all"
+"""The group of those without one, and of everybody together."""
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """What is measured.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    crops_mm: tuple[float, ...] = (80.0, 90.0, 95.0, 100.0, 110.0)
+    """Distances from the nose tip up to which vertices count, ascending; the paper's."""
+    face_factor: float | None = None
+    """Instead of them, the factor of :func:`digitaltwin.evaluation.face_region`, which is then the only crop."""
+    landmarks: tuple[str, ...] = LANDMARKS
+    """Those that a prediction is aligned by. A nose tip among the scan's, or the challenges' seven, gives the crop."""
+    unit_mm: float = 1.0
+    """Millimetres in the unit of the predictions and their landmarks."""
+    by_area: bool = False
+    """Whether a vertex counts by its faces' areas."""
+    count_borders: bool = False
+    """Whether distances count whose closest point lies on a border, in the alignment too."""
+    bent: bool = False
+    """Whether the prediction is bent over the scan too, which takes some seconds."""
+    icp: IcpConfig = field(default_factory=IcpConfig)
+
+    def __post_init__(self) -> None:
+        ascending = all(0.0 < a < b for a, b in zip((1e-300, *self.crops_mm), self.crops_mm))
+        check_ranges(
+            self,
+            ("crops_mm", len(self.crops_mm) > 0 and ascending, "be positive distances that ascend"),
+            ("face_factor", self.face_factor is None or self.face_factor > 0.0, "be positive, or None"),
+            ("landmarks", len(set(self.landmarks)) == len(self.landmarks) >= 3, "be three different names or more"),
+            ("unit_mm", self.unit_mm > 0.0, "be positive"),
+        )
+
+    @classmethod
+    def now(cls) -> "ProtocolConfig":
+        """As the NoW challenge: the size is free, all of the scan's points in its region are laid on the prediction."""
+        icp = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, most_turned_deg=180.0)
+        return cls(face_factor=1.4, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
+
+    @classmethod
+    def fg2018(cls) -> "ProtocolConfig":
+        """As the FG2018 challenge on the Stirling/ESRC scans: the size is free, landmarks alone align."""
+        icp = IcpConfig(with_scale=True, iterations=0)
+        return cls(face_factor=1.2, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
+
+    @property
+    def crop_names(self) -> tuple[str, ...]:
+        """What tables call the crops: their distances, or ``face``."""
+        return tuple(f"{crop:g}" for crop in self.crops_mm) if self.face_factor is None else ("face",)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and the scan it is scored on."""
+
+    subject: str
+    name: str
+    """``subject`` or, of several, ``subject/prediction``."""
+    group: str
+    prediction: Path
+    prediction_landmarks: Path
+    scan: Path
+    scan_landmarks: Path
+
+
+class PairErrors(NamedTuple):
+    """Of one prediction, for each crop [mm]."""
+
+    armse: Float[np.ndarray, " d"]
+    prediction_to_scan: Float[np.ndarray, " d"]
+    """Root mean square."""
+    scan_to_prediction: Float[np.ndarray, " d"]
+    median: Float[np.ndarray, " d"]
+    """Of the distances of the scan's vertices from the prediction, as NoW has it, ..."""
+    mean: Float[np.ndarray, " d"]
+    deviation: Float[np.ndarray, " d"]
+    """... with their standard deviation."""
+    bent: Float[np.ndarray, " d"]
+    """Root mean square distance of the prediction's vertices from the points that correspond to them, found by bending
+    it over the scan at the largest crop (:mod:`digitaltwin.evaluation._dense_correspondence`); NaN if not asked for."""
+
+
+class PairScore(NamedTuple):
+    """One prediction on one scan."""
+
+    errors: PairErrors
+    complexity: Complexity
+    """Of the prediction, for each crop."""
+    comparison: Comparison
+    """At the largest crop, for pictures."""
+
+
+class GroupErrors(NamedTuple):
+    """Of the subjects of a group, each of whose predictions are averaged first."""
+
+    subjects: int
+    mean: Float[np.ndarray, " d"]
+    """Of ARMSE, or of what was asked for [mm]."""
+    margin: Float[np.ndarray, " d"]
+    """1.96 standard errors of it; NaN of a single subject."""
+
+
+def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | None = None) -> list[Pair]:
+    """All predictions of a folder, by name, with their scans.
+
+    Args:
+        predictions: Folder as above.
+        scans: Folder as above.
+        groups: File as above.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        InputError: There are none, a prediction has no scan, or one of both no landmarks or group; names those.
+    """
+    predictions, scans = Path(predictions), Path(scans)
+    found = find_predictions(predictions)
+    of_subject, belongs = meshes_of(scans), {} if groups is None else _read_groups(Path(groups))
+    common, pairs, missing = predictions / "landmarks.csv", [], []
+    for name, path in found.items():
+        subject = name.split("/")[0]
+        own = path.with_suffix(".csv")
+        scan = of_subject.get(subject)
+        landmarks = own if own.exists() else common
+        if scan is None:
+            missing.append(f"{name}: no scan {scans / subject}.*")
+        elif not scan.with_suffix(".csv").exists():
+            missing.append(f"{name}: no {scan.with_suffix('.csv')}")
+        elif not landmarks.exists():
+            missing.append(f"{name}: neither {own} nor {common}")
+        elif groups is not None and subject not in belongs:
+            missing.append(f"{name}: no row in {groups}")
+        else:
+            group = belongs.get(subject, EVERYBODY)
+            pairs.append(Pair(subject, name, group, path, landmarks, scan, scan.with_suffix(".csv")))
+    refuse_missing(missing, len(found))
+    return pairs
+
+
+def find_predictions(folder: FilePath) -> dict[str, Path]:
+    """The meshes of a folder and of those in it.
+
+    Args:
+        folder: The predictions'.
+
+    Returns:
+        Files by ``name`` or ``folder/name``, in this order.
+
+    Raises:
+        InputError: There are none, or two of one name.
+    """
+    folder = Path(folder)
+    found = meshes_of(folder)
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        found |= {f"{inner.name}/{name}": path for name, path in meshes_of(inner).items()}
+    if not found:
+        raise InputError(f"{folder}: holds no meshes ({', '.join(FORMATS)}), nor do its folders.")
+    return dict(sorted(found.items()))
+
+
+def meshes_of(folder: FilePath) -> dict[str, Path]:
+    """The meshes of a folder by their names without suffix.
+
+    Args:
+        folder: Where they are.
+
+    Returns:
+        Their files.
+
+    Raises:
+        InputError: It is no folder, or two have one name.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: is no folder.")
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() in FORMATS:
+            if path.stem in found:
+                raise InputError(f"{path}: {found[path.stem].name} has the same name; remove one of them.")
+            found[path.stem] = path
+    return found
+
+
+def refuse_missing(missing: Sequence[str], count: int) -> None:
+    """End before anything is scored if something cannot be.
+
+    Args:
+        missing: What each lacks.
+        count: Predictions in all.
+
+    Raises:
+        InputError: There is one; the first are named.
+    """
+    if missing:
+        shown = "; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise InputError(f"predictions: {len(missing)} of {count} cannot be scored ({shown}).")
+
+
+def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
+    """Score one prediction.
+
+    Args:
+        pair: From :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
+        config: What is measured.
+
+    Returns:
+        Its errors and complexity at every crop, and the comparison at the largest.
+
+    Raises:
+        InputError: One of its files cannot be used; names it.
+    """
+    vertices, faces = read_surface(pair.prediction)
+    scan_vertices, scan_faces = read_surface(pair.scan)
+    landmarks = (
+        config.unit_mm * read_landmarks(pair.prediction_landmarks, vertices, names=config.landmarks),
+        read_landmarks(pair.scan_landmarks, scan_vertices, names=config.landmarks),
+    )
+    try:
+        prediction = SurfaceTree(config.unit_mm * vertices, faces, name="prediction")
+        scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
+    except InputError as error:
+        raise InputError(f"{pair.name}: {error}") from error
+    rows, found = [], []
+    for centre, crop_mm in _crops(pair, scan_vertices, config):
+        try:
+            last = compare_trees(
+                prediction,
+                scan,
+                landmarks=landmarks,
+                nose_tip=centre,
+                crop_mm=crop_mm,
+                icp=config.icp,
+                count_borders=config.count_borders,
+            )
+        except InputError as error:
+            raise InputError(f"{pair.name}, within {crop_mm:g} mm: {error}") from error
+        areas = (last.prediction_areas, last.scan_areas) if config.by_area else (None, None)
+        there, back = (
+            root_mean_square(values, weights) for values, weights in zip((last.prediction_mm, last.scan_mm), areas)
+        )
+        distances = last.scan_mm[np.isfinite(last.scan_mm)]
+        rows.append((0.5 * (there + back), there, back, np.median(distances), distances.mean(), distances.std()))
+        found.append(last)
+    bent = np.full(len(found), np.nan)
+    if config.bent:
+        goal = corresponding_points(found[-1], prediction.faces, scan, landmarks)
+        for i, comparison in enumerate(found):
+            counts = np.isfinite(comparison.prediction_mm)
+            away = np.where(counts, np.linalg.norm(goal - comparison.vertices, axis=1), np.nan)
+            bent[i] = root_mean_square(away, comparison.prediction_areas if config.by_area else None)
+    complexities = np.array([comparison.complexity for comparison in found])
+    errors = PairErrors._make((*np.array(rows).T, bent))
+    return PairScore(errors, Complexity(*complexities.T), found[-1])
+
+
+def _crops(pair: Pair, vertices: np.ndarray, config: ProtocolConfig) -> list[tuple[np.ndarray, float]]:
+    """Centre and radius of each."""
+    # A file without names holds the landmarks of the alignment and no others, so all of these are asked for.
+    of_region = config.landmarks if "nose_tip" in config.landmarks else ("nose_tip",)
+    names = of_region if config.face_factor is None else CHALLENGE_LANDMARKS
+    found = read_landmarks(pair.scan_landmarks, vertices, names=names)
+    if config.face_factor is not None:
+        return [face_region(found, factor=config.face_factor)]
+    return [(found[names.index("nose_tip")], crop_mm) for crop_mm in config.crops_mm]
+
+
+def group_errors(
+    pairs: Sequence[Pair], errors: Sequence[PairErrors], *, measure: str = "armse"
+) -> dict[str, GroupErrors]:
+    """Means over the subjects of every group, and of everybody.
+
+    Args:
+        pairs: What was scored.
+        errors: Of each.
+        measure: Which of :class:`PairErrors` is averaged.
+
+    Returns:
+        By group, everybody last.
+
+    Raises:
+        InputError: There is no such measure.
+    """
+    if measure not in PairErrors._fields:
+        raise InputError(f"measure: is {measure!r}; give one of {', '.join(PairErrors._fields)}.")
+    table = {}
+    for name in groups_of(pairs):
+        by_subject: dict[str, list[np.ndarray]] = {}
+        for pair, error in zip(pairs, errors):
+            if name in (EVERYBODY, pair.group):
+                by_subject.setdefault(pair.subject, []).append(getattr(error, measure))
+        values = np.array([np.mean(several, axis=0) for several in by_subject.values()])
+        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
+        table[name] = GroupErrors(len(values), values.mean(axis=0), 1.96 * spread / np.sqrt(len(values)))
+    return table
+
+
+def group_complexities(pairs: Sequence[Pair], complexities: Sequence[Complexity]) -> Mapping[str, Complexity]:
+    """Means over the predictions of every group, and of everybody: how fine a method's meshes are.
+
+    Args:
+        pairs: What was scored.
+        complexities: Of each.
+
+    Returns:
+        By group, everybody last.
+    """
+    return {
+        name: Complexity(
+            *np.mean([values for pair, values in zip(pairs, complexities) if name in (EVERYBODY, pair.group)], axis=0)
+        )
+        for name in groups_of(pairs)
+    }
+
+
+def groups_of(pairs: Sequence[Pair]) -> list[str]:
+    """The groups' names in order, everybody last."""
+    return [*sorted({pair.group for pair in pairs} - {EVERYBODY}), EVERYBODY]
+
+
+def _read_groups(path: Path) -> dict[str, str]:
+    return {row[0].strip(): row[1].strip() for row in csv_rows(path) if len(row) >= 2}

@@ -1,0 +1,168 @@
+"""A triangle mesh ready to be asked for closest points, on the host: a tree of boxes over its faces (libigl's).
+
+The same question in JAX, for batches on accelerators and with derivatives: :mod:`digitaltwin.geometry._closest_point`.
+
+Letters: n points, v vertices, f faces.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import igl
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from trimesh.triangles import points_to_barycentric
+
+from digitaltwin.geometry._surface import refuse_where
+from digitaltwin.types import InputError
+
+
+class SurfacePoints(NamedTuple):
+    """Points of a surface."""
+
+    points: Float[np.ndarray, "n 3"]
+    faces: Int[np.ndarray, " n"]
+    """Index of the face each lies on."""
+    barycentric: Float[np.ndarray, "n 3"]
+    """Its weights of that face's corners."""
+
+
+class SurfaceTree:
+    """A mesh of any kind (holes, several parts, edges of many faces), its faces in a tree.
+
+    Attributes:
+        vertices: [v 3], float64.
+        faces: [f 3].
+        normals: Unit normals of the faces [f 3], by their corners' order.
+        areas: Of the faces [f].
+    """
+
+    def __init__(self, vertices: Shaped[np.ndarray, "..."], faces: Shaped[np.ndarray, "..."], *, name: str = "mesh"):
+        """Check the mesh, drop faces without area, and build the tree.
+
+        Args:
+            vertices: Positions.
+            faces: Triangles.
+            name: Of the mesh, for messages.
+
+        Raises:
+            InputError: Shapes other than [v 3] and [f 3], no face with an area, indices out of range, or positions
+                that are not finite.
+        """
+        vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
+        for part, array in (("vertices", vertices), ("faces", faces)):
+            if array.ndim != 2 or array.shape[1] != 3 or not len(array):
+                raise InputError(f"{name} {part}: has shape {array.shape}, not (n, 3); give points and triangles.")
+        if not np.issubdtype(faces.dtype, np.integer):
+            raise InputError(f"{name} faces: are {faces.dtype}; give the indices of vertices, as integers.")
+        outside = np.any((faces < 0) | (faces >= len(vertices)), axis=1)
+        refuse_where(f"{name} faces", outside, f"name vertices outside [0, {len(vertices)})", "correct the indices")
+        used = np.zeros(len(vertices), bool)
+        used[faces] = True
+        infinite = used & ~np.all(np.isfinite(vertices), axis=1)
+        refuse_where(f"{name} vertices", infinite, "are not finite", "correct or remove them")
+        corners = vertices[faces]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        twice = np.linalg.norm(cross, axis=1)
+        kept = twice > 0.0
+        if not kept.any():
+            raise InputError(f"{name} faces: none has an area; is this a cloud of points?")
+        self.vertices = np.ascontiguousarray(np.where(used[:, None], vertices, 0.0))
+        self.faces = np.ascontiguousarray(faces[kept], dtype=np.int64)
+        self.normals = cross[kept] / twice[kept, None]
+        self.areas = 0.5 * twice[kept]
+        self._tree = igl.AABB()
+        self._tree.init(self.vertices, self.faces)
+        # Files repeat vertices along seams of their textures; these are no border.
+        _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
+        self._rim = _on_one_face(self._places[self.faces], len(vertices))
+
+    @cached_property
+    def vertex_normals(self) -> Float[np.ndarray, "v 3"]:
+        """Unit normals by the areas of the faces around, across seams of a texture; zero where there is none."""
+        weighted = np.repeat(self.normals * self.areas[:, None], 3, axis=0)
+        corners, count = self._places[self.faces].ravel(), len(self.vertices)
+        normals = np.stack([np.bincount(corners, column, count) for column in weighted.T], axis=1)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.where(length > 0.0, length, 1.0))[self._places]
+
+    @cached_property
+    def vertex_areas(self) -> Float[np.ndarray, " v"]:
+        """A third of the areas of the vertices' faces; zero where there is none."""
+        return np.bincount(self.faces.ravel(), np.repeat(self.areas, 3), len(self.vertices)) / 3.0
+
+    @property
+    def places(self) -> Int[np.ndarray, " v"]:
+        """A number for each vertex that those at the same position share, as along the seams of a texture."""
+        return self._places
+
+    def closest(self, points: Float[np.ndarray, "n 3"]) -> SurfacePoints:
+        """The surface's closest point to each of some points, exactly.
+
+        Args:
+            points: Anywhere, finite.
+
+        Returns:
+            Where they are.
+
+        Raises:
+            InputError: A point is not finite.
+
+        Example:
+            >>> import numpy as np
+            >>> square = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
+            >>> tree = SurfaceTree(square, np.array([[0, 1, 2], [0, 2, 3]]))
+            >>> tree.closest(np.array([[1.5, 0.5, 3.0]])).points.tolist()
+            [[1.5, 0.5, 0.0]]
+        """
+        given = np.ascontiguousarray(points, dtype=np.float64)
+        if not np.isfinite(given).all():
+            raise InputError("points: are not all finite; leave out those that are not.")
+        _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
+        weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
+        return SurfacePoints(found, index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
+
+    def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
+        """Unit normals between those of the vertices, which turn without jumps from face to face.
+
+        Args:
+            places: Points of this surface.
+
+        Returns:
+            Normals; a face's own where those of its corners cancel.
+        """
+        corners = self.vertex_normals[self.faces[places.faces]]
+        normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
+
+    def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
+        """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.
+
+        Args:
+            places: Points of this surface.
+
+        Returns:
+            A mask: true on an edge that only one face has.
+        """
+        opposite = places.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
+        return np.any(self._rim[places.faces] & (opposite < 1e-9), axis=1)
+
+
+def _on_one_face(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, "f 3"]:
+    """Of each face's edges 01, 12 and 20, whether no other face has it; faces that a file repeats are one."""
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
+    keys = edges[..., 0] * count + edges[..., 1]  # one number an edge
+    _, number = np.unique(keys, return_inverse=True)
+    number = number.reshape(faces.shape)
+    uses = np.bincount(number[_distinct(faces)].ravel())
+    return uses[number] == 1
+
+
+def _distinct(faces: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, " f"]:
+    """One of all faces with the same corners, in whatever order."""
+    corners = np.sort(faces, axis=1)
+    order = np.lexsort(corners.T)
+    mask = np.ones(len(faces), bool)
+    mask[order[1:]] = np.any(np.diff(corners[order], axis=0) != 0, axis=1)
+    return mask

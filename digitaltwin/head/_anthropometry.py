@@ -1,0 +1,273 @@
+"""Adult head measurements: nine calipers on a head of the model's topology, and what surveys of adults found.
+
+A caliper sits where the survey's landmark is: at a landmark of :mod:`digitaltwin.head.markup`, at a vertex, or at
+whichever vertex of a region is farthest out, as a caliper is slid until it is widest. Vertices and regions are chosen
+on the *mean* head, so that they are the same for everybody, and every measure is differentiable. A breadth is taken
+between a vertex and its mirror image.
+
+===================== ==================================================================================================
+measure               between
+===================== ==================================================================================================
+pupil distance        centres of the eyeballs (eyes that look straight ahead have their pupils there)
+head length           glabella, the foremost point between the brows, and the farthest point of the back of the head
+head breadth          the widest two points of the scalp above the ears
+head height           tragion, at the upper edge of the tragus, midway between both ears, and the crown above it
+bizygomatic breadth   the widest two points over the cheekbones' arches, at least 20 mm ahead of the tragus
+face height           sellion, the deepest point of the nose's root, and menton, under the chin
+nose breadth          the widest two points of the wings, without the crease behind them
+nose height           sellion and subnasale, where septum and upper lip meet
+lip length            the corners of the closed mouth
+===================== ==================================================================================================
+
+Surveys press soft tissue a little and feel for bone (zygion, menton) where a surface only shows skin; bigonial
+breadth is left out because its landmark, the angle of the jaw, cannot be seen on skin at all.
+
+Letters: v skin vertices, i identity components, g groups.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from digitaltwin.head._model import HeadModel, landmark_points, parts_vertices
+from digitaltwin.head.markup import CONTOUR, MOUTH_LEFT, MOUTH_RIGHT, NOSE
+
+_SELLION, _MENTON = int(NOSE[0]), int(CONTOUR[8])
+
+
+class Measurements(NamedTuple):
+    """One head's measurements [mm]; see the table atop this module."""
+
+    pupil_distance: Float[Array, ""]
+    head_length: Float[Array, ""]
+    head_breadth: Float[Array, ""]
+    head_height: Float[Array, ""]
+    bizygomatic_breadth: Float[Array, ""]
+    face_height: Float[Array, ""]
+    nose_breadth: Float[Array, ""]
+    nose_height: Float[Array, ""]
+    lip_length: Float[Array, ""]
+
+
+class Calipers(NamedTuple):
+    """The two points of every measure, in the order of :class:`Measurements`; what a picture of them shows."""
+
+    first: Float[Array, "measures 3"]
+    second: Float[Array, "measures 3"]
+
+
+class _Box(NamedTuple):
+    """A part of the head frame, on the mean head: lowest and highest x, y, z [mm]."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+
+# Of the subject's left half, where the region lies on both sides: its mirror image is the other end of the caliper.
+_FOREHEAD = _Box((-0.5, 10.0, 0.0), (0.5, 26.0, 60.0))
+_SUBNASALE = _Box((-0.5, -49.0, 31.0), (0.5, -47.2, 35.0))
+_OCCIPUT = _Box((-0.5, -35.0, -200.0), (0.5, 70.0, -120.0))
+_ABOVE_EARS = _Box((40.0, 12.0, -140.0), (100.0, 90.0, 0.0))
+_TRAGION = _Box((76.5, -16.0, -58.0), (78.5, -13.0, -56.5))
+_CROWN = _Box((-0.5, 100.0, -80.0), (0.5, 130.0, -50.0))
+_ARCHES = _Box((55.0, -38.0, -38.0), (100.0, -8.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
+_WINGS = _Box((14.0, -47.0, 22.2), (20.0, -33.0, 36.0))  # the crease towards the cheek lies at z = 21
+
+
+def place_calipers(
+    head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array, "p 3"] | None = None
+) -> Calipers:
+    """Where each caliper touches a head.
+
+    Args:
+        head: the model whose topology ``neutral`` has.
+        neutral: skin without expression [mm]. In the head frame, unless ``parts`` are given.
+        parts: what belongs to it, in the same frame; by default the model's (:func:`parts_vertices`).
+
+    Returns:
+        Both ends of the nine measures, in the frame of ``neutral``.
+    """
+    points = landmark_points(head, neutral)
+    if parts is None:
+        parts = parts_vertices(head, neutral, jnp.zeros(len(head.expression_names)))
+    left, right = (_middle_of_part(head, parts, name) for name in ("left_eye", "right_eye"))
+    glabella = neutral[jnp.argmax(jnp.where(_inside(head, _FOREHEAD), head.mean[:, 2], -jnp.inf))]
+    subnasale, tragion, crown = (jnp.argmax(_inside(head, box)) for box in (_SUBNASALE, _TRAGION, _CROWN))
+    from_glabella = jnp.sum((neutral - glabella[None]) ** 2, axis=1)
+    back = neutral[jnp.argmax(jnp.where(_inside(head, _OCCIPUT), from_glabella, -jnp.inf))]
+    breadth = jnp.sum((neutral - neutral[head.mirror]) ** 2, axis=1)
+
+    def widest(region: Bool[Array, " v"]) -> tuple[Float[Array, " 3"], Float[Array, " 3"]]:
+        vertex = jnp.argmax(jnp.where(region, breadth, -jnp.inf))
+        return neutral[vertex], neutral[head.mirror[vertex]]
+
+    ends = {
+        "pupil_distance": (left, right),
+        "head_length": (glabella, back),
+        "head_breadth": widest(_inside(head, _ABOVE_EARS) & head.regions.scalp),
+        "head_height": ((neutral[tragion] + neutral[head.mirror[tragion]]) / 2, neutral[crown]),
+        "bizygomatic_breadth": widest(_inside(head, _ARCHES)),
+        "face_height": (points[_SELLION], points[_MENTON]),
+        "nose_breadth": widest(_inside(head, _WINGS)),
+        "nose_height": (points[_SELLION], neutral[subnasale]),
+        "lip_length": (points[MOUTH_LEFT], points[MOUTH_RIGHT]),
+    }
+    first, second = zip(*(ends[name] for name in Measurements._fields))
+    return Calipers(jnp.stack(first), jnp.stack(second))
+
+
+def measure(head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array, "p 3"] | None = None) -> Measurements:
+    """Measure a head: the distances of :func:`place_calipers`.
+
+    They move with skin and parts: turning both changes nothing, scaling both scales all. Where the widest place is not
+    unique the gradient is that of one of them.
+
+    Args:
+        head: the model whose topology ``neutral`` has.
+        neutral: skin without expression [mm]. In the head frame, unless ``parts`` are given.
+        parts: what belongs to it, in the same frame; by default the model's (:func:`parts_vertices`).
+
+    Returns:
+        The nine measures [mm]; ``vmap`` for many heads.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> head = load_head()
+        >>> round(float(measure(head, head.mean).pupil_distance), 1)
+        62.5
+    """
+    calipers = place_calipers(head, neutral, parts=parts)
+    return Measurements(*jnp.sqrt(jnp.sum((calipers.first - calipers.second) ** 2, axis=1)))
+
+
+def _inside(head: HeadModel, box: _Box) -> Bool[Array, " v"]:
+    low, high = jnp.array(box.low)[None], jnp.array(box.high)[None]
+    return jnp.all((head.mean > low) & (head.mean < high), axis=1)
+
+
+def _middle_of_part(head: HeadModel, vertices: Float[Array, "p 3"], name: str) -> Float[Array, " 3"]:
+    """Mean vertex of a part; an eyeball's is its centre to 0.02 mm."""
+    belongs = (head.parts_face_part == head.part_names.index(name)).astype(jnp.float32)
+    weight = jnp.zeros(len(vertices)).at[head.parts_faces].max(belongs[:, None])
+    return jnp.sum(weight[:, None] * vertices, axis=0) / jnp.sum(weight)
+
+
+class PublishedMeasurement(NamedTuple):
+    """What a survey found of one measure for one group of adults."""
+
+    measure: str
+    """Field of :class:`Measurements`."""
+    group: str
+    """A gender ("female") for a whole survey, or one of ``HeadModel.group_names`` ("female-asian")."""
+    count: int
+    """People measured."""
+    mean_mm: float
+    deviation_mm: float
+    """Standard deviation."""
+    source: str
+
+
+NIOSH = (
+    "NIOSH head-and-face survey of US respirator users, 2003 (Zhuang and Bradtmiller 2005, J. Occup. Environ. Hyg. "
+    "2:567; per-subject data RD-10130-2020-0)"
+)
+ANSUR = (
+    "ANSUR II, US Army personnel, 2012 (Gordon et al. 2014, NATICK/TR-15/007; per-subject public data of 4,082 men and "
+    "1,986 women)"
+)
+
+_NIOSH_COUNTS = {
+    "female": 1454,
+    "male": 2543,
+    "female-african": 589,
+    "female-asian": 220,
+    "female-caucasian": 519,
+    "male-african": 634,
+    "male-asian": 130,
+    "male-caucasian": 1367,
+}
+# Mean and standard deviation [mm] in the order of _NIOSH_COUNTS. The survey's "Black" and "White" are african and
+# caucasian here; its "Other", mainly Asian Americans (Zhuang et al. 2005, AIHCE), stands for asian. "female" and "male"
+# are the unweighted whole survey, Hispanic people included, and hold more Black people than Table 1 does. From the
+# per-subject data as the package faciometry summarises them (niosh2003.json, public domain as the data themselves); the
+# paper's own tables weight people to the US workforce and differ a little.
+_NIOSH_FIGURES: dict[str, tuple[tuple[float, float], ...]] = {
+    "pupil_distance": (
+        (63.14, 3.98), (65.07, 3.80), (65.51, 3.77), (61.99, 3.40), (61.17, 3.14), (67.70, 3.64), (64.89, 3.85),
+        (64.00, 3.40)),
+    "bizygomatic_breadth": (
+        (136.24, 6.53), (143.90, 6.86), (137.54, 6.24), (137.83, 6.43), (133.75, 6.17), (144.63, 6.77), (144.69, 7.14),
+        (142.92, 6.70)),
+    "face_height": (
+        (114.23, 6.47), (123.19, 7.16), (116.54, 6.37), (110.82, 6.12), (112.98, 5.78), (125.40, 7.34), (120.76, 7.30),
+        (122.57, 6.92)),
+    "nose_breadth": (
+        (35.82, 4.92), (37.81, 4.80), (40.10, 3.48), (34.99, 3.53), (31.56, 2.60), (43.41, 3.87), (38.28, 4.14),
+        (35.31, 3.18)),
+    "nose_height": (
+        (47.68, 3.81), (51.88, 4.12), (47.37, 3.69), (46.18, 3.69), (48.56, 3.68), (50.78, 4.13), (51.28, 4.36),
+        (52.31, 4.05)),
+    "lip_length": (
+        (49.15, 4.47), (51.65, 4.27), (51.90, 3.88), (46.79, 4.20), (47.06, 3.53), (54.35, 3.91), (50.56, 4.48),
+        (50.66, 3.99)),
+}  # fmt: skip
+
+PUBLISHED: tuple[PublishedMeasurement, ...] = (
+    PublishedMeasurement("head_length", "female", 1986, 189.8, 7.4, ANSUR),
+    PublishedMeasurement("head_length", "male", 4082, 199.5, 7.0, ANSUR),
+    PublishedMeasurement("head_breadth", "female", 1986, 147.8, 5.2, ANSUR),
+    PublishedMeasurement("head_breadth", "male", 4082, 154.3, 5.5, ANSUR),
+    PublishedMeasurement("head_height", "female", 1986, 126.5, 6.5, ANSUR),
+    PublishedMeasurement("head_height", "male", 4082, 131.1, 6.2, ANSUR),
+    *(
+        PublishedMeasurement(name, group, count, mean, deviation, NIOSH)
+        for name, figures in _NIOSH_FIGURES.items()
+        for (group, count), (mean, deviation) in zip(_NIOSH_COUNTS.items(), figures)
+    ),
+)
+"""Published means and standard deviations of adults; both surveys are works of the US government."""
+
+
+def published(measure: str, group: str) -> PublishedMeasurement:
+    """The published figures of a measure for a group, or for its gender where the survey does not tell groups apart.
+
+    Args:
+        measure: field of :class:`Measurements`.
+        group: "female-asian", or "female" for all women.
+
+    Raises:
+        KeyError: no survey tells.
+
+    Example:
+        >>> published("nose_breadth", "female-asian").mean_mm, published("head_breadth", "female-asian").mean_mm
+        (34.99, 147.8)
+    """
+    for name in (group, group.split("-")[0]):
+        for row in PUBLISHED:
+            if (row.measure, row.group) == (measure, name):
+                return row
+    raise KeyError(f"no published {measure} of {group}")
+
+
+def published_mixture(measure: str, counts: Mapping[str, int]) -> tuple[float, float]:
+    """Mean and standard deviation [mm] that the published figures predict for a mixture of groups.
+
+    With shares w: ``mean = sum_g w_g m_g`` and ``variance = sum_g w_g (s_g^2 + (m_g - mean)^2)``.
+
+    Args:
+        measure: field of :class:`Measurements`.
+        counts: people of each group.
+
+    Example:
+        >>> mean, deviation = published_mixture("nose_breadth", {"male-asian": 178, "male-caucasian": 82})
+        >>> round(mean, 1), round(deviation, 1)
+        (37.3, 4.1)
+    """
+    rows = [published(measure, group) for group in counts]
+    share = np.array(list(counts.values())) / sum(counts.values())
+    means, deviations = np.array([row.mean_mm for row in rows]), np.array([row.deviation_mm for row in rows])
+    mean = share @ means
+    return float(mean), float(np.sqrt(share @ (deviations**2 + (means - mean) ** 2)))

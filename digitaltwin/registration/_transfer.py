@@ -1,0 +1,83 @@
+"""A scan's texture in the head's atlas.
+
+Every texel of the skin takes the colour of the scan's point closest to it. Once a skin has been laid over the scan the
+two lie within a millimetre of one another and the closest point is the one along the normal. Where they part (hair,
+holes, what the scanner did not see) the texel is left to what completes the texture.
+
+Letters: s edge of the texture, n texels.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from digitaltwin.geometry import SurfaceTree
+from digitaltwin.head import HeadModel
+from digitaltwin.io.meshes import Scan
+from digitaltwin.registration._register import Registration
+from digitaltwin.registration._scan_landmarks import colours_at
+from digitaltwin.render import linear_from_srgb
+from digitaltwin.texture import Projection, TextureLayout
+from digitaltwin.texture._projection import bare_share, feathered, texture_image
+from digitaltwin.types import InputError
+
+_TRUSTED_MM, _LOST_MM = 2.5, 5.0  # gap up to which a colour is taken, and from which on it is not
+_ALIKE, _ACROSS = 0.6, 0.3  # cosine between the normals, likewise
+_AT_ONCE = 250_000  # texels, which bounds the memory
+
+
+def transfer_texture(
+    head: HeadModel, layout: TextureLayout, registration: Registration, scan: Scan, *, hair: bool = False
+) -> Projection:
+    """Take the colours of a scan over to the head's texture.
+
+    Args:
+        head: The model.
+        layout: Its texels, and how far from the face they may be coloured: for all of what a scan shows
+            ``make_layout(head, reach_mm=inf)``.
+        registration: The scan's, by :func:`digitaltwin.registration.register_scan`.
+        scan: With a texture or colours.
+        hair: Whether to keep what is not of the colour of skin outside the face: hair, collars.
+
+    Returns:
+        Colours and their weights, as :func:`digitaltwin.texture.complete_texture` completes them.
+
+    Raises:
+        InputError: The scan has no colours.
+    """
+    if scan.texture is None and scan.colours is None:
+        raise InputError("scan: has no texture and no colours; register its shape alone.")
+    size = layout.covered.shape[0]
+    texel, barycentric = np.asarray(layout.texel), np.asarray(layout.barycentric, np.float64)
+    corners = np.asarray(head.faces)[np.asarray(layout.face)]
+    skin = SurfaceTree(registration.vertices, np.asarray(head.faces), name="skin")
+    own = scan._replace(faces=registration.scan.faces)  # those without an area left out, and turned outwards
+    colour, trust = np.zeros((len(texel), 3), np.float32), np.zeros(len(texel), np.float32)
+    for start in range(0, len(texel), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        colour[part], trust[part] = _looked_up(own, registration.scan, skin, corners[part], barycentric[part])
+    linear = linear_from_srgb(jnp.asarray(colour))
+    seen = texture_image(jnp.asarray(trust[:, None] > 0.0, jnp.float32), layout.texel, size=size)
+    weight = jnp.asarray(trust) * feathered(seen, layout.covered).reshape(-1)[texel]
+    if not hair:
+        weight *= bare_share(linear, weight, layout, size=size)
+    return Projection(
+        texture_image(jnp.where(weight[:, None] > 0.0, linear, 0.0), layout.texel, size=size),
+        texture_image(weight[:, None], layout.texel, size=size)[..., 0],
+    )
+
+
+def _looked_up(
+    scan: Scan, surface: SurfaceTree, skin: SurfaceTree, corners: np.ndarray, barycentric: np.ndarray
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
+    """Colours at some texels, sRGB, and how far they are to be trusted."""
+    points = np.einsum("nc,ncd->nd", barycentric, skin.vertices[corners])
+    normals = np.einsum("nc,ncd->nd", barycentric, skin.vertex_normals[corners])
+    closest = surface.closest(points)
+    gap = np.linalg.norm(closest.points - points, axis=1)
+    facing = np.sum(normals * surface.normals[closest.faces], axis=1) / np.linalg.norm(normals, axis=1)
+    trust = np.clip((_LOST_MM - gap) / (_LOST_MM - _TRUSTED_MM), 0.0, 1.0)
+    trust *= np.clip((facing - _ACROSS) / (_ALIKE - _ACROSS), 0.0, 1.0) * ~surface.on_rim(closest)
+    colours = colours_at(scan, closest.faces, closest.barycentric)
+    assert colours is not None
+    return colours, trust

@@ -1,0 +1,17 @@
+from ._colour import lab_from_linear as lab_from_linear
+from ._colour import linear_from_srgb as linear_from_srgb
+from ._colour import srgb_from_linear as srgb_from_linear
+from ._head import HeadPieces as HeadPieces
+from ._head import head_pieces as head_pieces
+from ._head import head_surfaces as head_surfaces
+from ._rasterize import Fragments as Fragments
+from ._rasterize import interpolate as interpolate
+from ._rasterize import project as project
+from ._rasterize import rasterize as rasterize
+from ._shading import Lighting as Lighting
+from ._shading import Picture as Picture
+from ._shading import Surface as Surface
+from ._shading import flat_lighting as flat_lighting
+from ._shading import portrait_lighting as portrait_lighting
+from ._shading import render_mesh as render_mesh
+from ._shading import sample_texture as sample_texture

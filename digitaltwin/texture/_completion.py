@@ -1,0 +1,85 @@
+"""The whole skin from what a photo shows and a shipped skin of nearest tone.
+
+Letters: s edge of the texture, c edge of the coarse texture.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from digitaltwin.render import linear_from_srgb, srgb_from_linear
+from digitaltwin.texture._layout import COARSE, TextureLayout
+from digitaltwin.texture._projection import Projection, skin_likeness
+from digitaltwin.texture._pyramid import blur, double, fill, halve
+
+_DECAY_MM = 35.0  # how fast the local colour correction dies away outside the face oval
+# Colours in linear light for a skin of mean 0.35, shadow included that no renderer of ours casts.
+_MOUTH = (0.15, 0.055, 0.05)
+_SOCKET = (0.60, 0.42, 0.38)  # conjunctiva: the white of the eye, seen pink
+_MEAN_SKIN = 0.35
+_PADDING_LEVELS = 6  # islands are continued by about 64 texels, enough for four mip levels
+
+
+@jax.jit
+def complete_texture(
+    projection: Projection, layout: TextureLayout, skin: Float[Array, "s s 3"]
+) -> Float[Array, "s s 3"]:
+    """Blend a photo's colours over a skin that has been matched to them, and continue the islands past their borders.
+
+    The skin is multiplied, in linear light, by ``exp(g + d field)``: g the mean log ratio of photo and skin over the
+    well-seen skin of the face, channel by channel (exposure, white balance, complexion); field the rest of the
+    ratio, carried on smoothly from where the photo ends, so that both agree where they meet; d fades it with the
+    distance from the face, so that both sides of a cut at the back of the head end alike. The blend is linear
+    too: a mean of light is what a blurred photo would show, a mean of codes is darker.
+
+    Args:
+        projection: of :func:`digitaltwin.texture.project_texture`.
+        layout: the same head's.
+        skin: sRGB, see :func:`digitaltwin.texture.load_skin`.
+
+    Returns:
+        The texture, sRGB, defined everywhere.
+    """
+    base = linear_from_srgb(skin)
+    weight = projection.weight[..., None]
+    coarse_weight, coarse_photo, coarse_base = _coarse(projection, base)
+    ratio = jnp.log(jnp.maximum(coarse_photo, 1e-3)) - jnp.log(jnp.maximum(coarse_base, 1e-3))
+    # Squared and cut off: one coarse texel of hair would darken all that lies beyond it.
+    likeness = skin_likeness(coarse_photo, coarse_weight[..., 0])[..., None]
+    trust = coarse_weight * jnp.maximum(2 * likeness - 1, 0) ** 2
+    gain = jnp.sum(ratio * trust, axis=(0, 1)) / jnp.maximum(jnp.sum(trust, axis=(0, 1)), 1e-6)
+    field = jnp.clip(ratio - gain[None, None], -0.7, 0.7)
+    field = blur(fill(field, jnp.minimum(2 * trust, 1), jnp.zeros(3), levels=6), 2)
+    fade = jnp.exp(jnp.minimum(layout.coarse_oval_mm, 0) / _DECAY_MM)
+    # Multiplied out while it is coarse: a hundredth of the exponentials.
+    factor = jnp.exp(gain[None, None] + fade[..., None] * field)
+    for _ in range((skin.shape[0] // COARSE).bit_length() - 1):
+        factor = double(factor)
+    matched = base * factor
+    exposure = jnp.clip(jnp.mean(face_colour(projection)) / _MEAN_SKIN, 0.5, 1.3)
+    for mask, colour in ((layout.mouth, _MOUTH), (layout.sockets, _SOCKET)):
+        matched = jnp.where(mask[..., None], exposure * jnp.array(colour)[None, None], matched)
+    blended = weight * projection.linear_colour + (1 - weight) * matched
+    covered = layout.covered[..., None].astype(jnp.float32)
+    mean = jnp.sum(blended * covered, axis=(0, 1)) / jnp.sum(covered)
+    return srgb_from_linear(fill(blended, covered, mean, levels=_PADDING_LEVELS))
+
+
+@jax.jit
+def face_colour(projection: Projection) -> Float[Array, " 3"]:
+    """Mean linear colour of the well-seen skin of a face: brows, eyes, lips and beard left out."""
+    weight, photo, _ = _coarse(projection, projection.linear_colour)
+    trust = weight * skin_likeness(photo, weight[..., 0])[..., None]
+    return jnp.sum(photo * trust, axis=(0, 1)) / jnp.maximum(jnp.sum(trust), 1e-6)
+
+
+def _coarse(
+    projection: Projection, base: Float[Array, "s s 3"]
+) -> tuple[Float[Array, "c c 1"], Float[Array, "c c 3"], Float[Array, "c c 3"]]:
+    """Weight, and the colours of photo and skin averaged with that weight, over the coarse texture's texels."""
+    weight = projection.weight[..., None]
+    weight, photo, base_seen, base_all = weight, weight * projection.linear_colour, weight * base, base
+    while weight.shape[0] > COARSE:
+        weight, photo, base_seen, base_all = halve(weight), halve(photo), halve(base_seen), halve(base_all)
+    known = jnp.maximum(weight, 1e-6)
+    return weight, photo / known, jnp.where(weight > 1e-6, base_seen / known, base_all)

@@ -1,0 +1,148 @@
+"""The eyeballs, which no photo shows well: a texture by formula.
+
+An eye's texture is azimuthal equidistant about the gaze: the distance from its centre is ``theta / (2 pi)`` of its
+edge, theta the angle from straight ahead. Letters: s edge of the texture.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from digitaltwin.geometry._smoothstep import ramp
+from digitaltwin.render import linear_from_srgb, srgb_from_linear
+from digitaltwin.types import InputError
+
+HAZEL = (0.36, 0.25, 0.16)
+"""sRGB of an iris nobody saw."""
+
+# On an adult eyeball of 12.2 mm radius the iris is 11.7 mm wide and the pupil, in a bright room, 3.6.
+_IRIS = float(np.arcsin(5.85 / 12.2))
+_PUPIL = float(np.arcsin(1.8 / 12.2))
+
+_MIN_IRIS_PX = 2.5  # a smaller iris is no more than a blur of lid, white and lashes
+_OPEN_EYE = 0.5  # blink score below which the iris is seen
+# Points of the face mesh: an iris's centre, then four on its rim.
+_LEFT_IRIS = (473, 474, 475, 476, 477)
+_RIGHT_IRIS = (468, 469, 470, 471, 472)
+
+
+def eye_texture(
+    key: Array, *, iris: Float[Array, " 3"] | tuple[float, float, float] = HAZEL, size: int = 512
+) -> Float[Array, "s s 3"]:
+    """Paint an eyeball: pupil, fibrous iris with a dark rim, off-white sclera that reddens and veins backwards.
+
+    Args:
+        key: of the random fibres and veins.
+        iris: its mean colour, sRGB.
+        size: edge of the texture.
+
+    Returns:
+        sRGB texture.
+
+    Example:
+        >>> texture = eye_texture(jax.random.key(0), size=64)
+        >>> bool(texture[32, 32].max() < 0.1)
+        True
+    """
+    axis = (jnp.arange(size) + 0.5) / size - 0.5
+    x, y = axis[None, :], -axis[:, None]
+    theta = 2 * jnp.pi * jnp.hypot(x, y)
+    phi = jnp.arctan2(y, x)
+    fibre_key, vein_key = jax.random.split(key)
+
+    across = jnp.clip((theta - _PUPIL) / (_IRIS - _PUPIL), 0, 1)
+    fibres = _waves(fibre_key, phi + 0.06 * jnp.sin(9 * across), 24, 90)
+    # Lighter collarette round the pupil, darker limbal ring: what makes an iris read as one from afar.
+    tone = 1 + 0.30 * fibres * jnp.sin(jnp.pi * across) + 0.35 * jnp.exp(-(((across - 0.25) / 0.15) ** 2))
+    tone *= 1 - 0.75 * ramp(across, 0.72, 1.0)
+    colour = linear_from_srgb(jnp.asarray(iris, jnp.float32))[None, None] * tone[..., None]
+
+    back = ramp(theta, _IRIS, 1.5)
+    white = _mix(jnp.array([0.69, 0.66, 0.62]), jnp.array([0.50, 0.33, 0.29]), back)
+    veins = jnp.exp(-jnp.abs(_waves(vein_key, phi + 0.25 * jnp.sin(5 * theta), 7, 40)) / 0.04) * back
+    white *= 1 - veins[..., None] * jnp.array([0.05, 0.22, 0.22])[None, None]
+
+    # The borders are soft by a few texels of the real eye's own blur, which also keeps them from aliasing.
+    iris_or_white = _mix_pictures(colour, white, ramp(theta, _IRIS - 0.03, _IRIS + 0.05))
+    pupil = jnp.full((size, size, 3), 0.004)
+    return srgb_from_linear(_mix_pictures(pupil, iris_or_white, ramp(theta, _PUPIL - 0.03, _PUPIL + 0.03)))
+
+
+def seen_iris_colour(
+    image: Float[np.ndarray, "h w 3"],
+    mesh_px: Float[np.ndarray, "478 xy"],
+    *,
+    left_blink: float,
+    right_blink: float,
+) -> Float[np.ndarray, " 3"]:
+    """Colour of the better seen iris of a face, sRGB; :data:`HAZEL` where neither can be made out.
+
+    The larger one counts, of those whose eye is open, that lie wholly in the photo, and that are more than a blur.
+
+    Args:
+        image: the photo, sRGB.
+        mesh_px: the face mesh's points, irises included; what follows x and y is ignored.
+        left_blink: how far the left eye is closed, in [0, 1], as the expression score ``eyeBlinkLeft`` says.
+        right_blink: likewise.
+    """
+    size = np.array([image.shape[1], image.shape[0]])
+    seen = []
+    for iris, blink in ((_LEFT_IRIS, left_blink), (_RIGHT_IRIS, right_blink)):
+        centre, *rim = np.asarray(mesh_px)[list(iris), :2]
+        radius = float(np.mean(np.linalg.norm(rim - centre, axis=1)))
+        inside = np.all(centre >= radius) and np.all(centre + radius <= size)
+        if inside and blink < _OPEN_EYE and radius >= _MIN_IRIS_PX:
+            seen.append((radius, tuple(centre)))
+    if not seen:
+        return np.array(HAZEL, np.float32)
+    radius, centre = max(seen)
+    return iris_colour(image, np.array(centre), radius)
+
+
+def iris_colour(
+    image: Float[np.ndarray, "h w 3"], centre_px: Float[np.ndarray, " 2"], radius_px: float
+) -> Float[np.ndarray, " 3"]:
+    """Colour of an iris in a photo, sRGB: the median over the lower half of its ring.
+
+    The upper half lies in the lid's shadow and often behind the lid; pupil, rim and highlights are left out by place
+    and by the median.
+
+    Args:
+        image: the photo, sRGB.
+        centre_px: centre of the iris, x first.
+        radius_px: its radius.
+
+    Raises:
+        InputError: the ring lies outside the photo.
+    """
+    low = np.maximum(np.floor(centre_px - radius_px).astype(int), 0)
+    high = np.maximum(np.ceil(centre_px + radius_px).astype(int), 0)
+    iris = image[low[1] : high[1], low[0] : high[0]]
+    row, column = np.indices(iris.shape[:2]) + 0.5
+    x, y = (column + low[0] - centre_px[0]) / radius_px, (row + low[1] - centre_px[1]) / radius_px
+    distance = np.hypot(x, y)
+    ring = (distance > 0.4) & (distance < 0.85) & (y > -0.1) & (y < 0.6)
+    if not ring.any():
+        raise InputError(f"image: no iris at {np.round(centre_px, 1)} px, radius {radius_px:.1f}; check the landmarks.")
+    return np.median(iris[ring], axis=0).astype(np.float32)
+
+
+def _waves(key: Array, angle: Float[Array, "s s"], low: int, high: int) -> Float[Array, "s s"]:
+    """Periodic noise of the angle, about in [-1, 1]: a dozen waves of random whole frequencies and phases."""
+    count = 12
+    frequency_key, phase_key = jax.random.split(key)
+    frequencies = jax.random.randint(frequency_key, (count,), low, high)
+    phases = jax.random.uniform(phase_key, (count,), maxval=2 * jnp.pi)
+    waves = jax.vmap(lambda f, p: jnp.sin(f * angle + p))(frequencies, phases)
+    return jnp.sum(waves, axis=0) / np.sqrt(2 * count)
+
+
+def _mix(a: Float[Array, " 3"], b: Float[Array, " 3"], share: Float[Array, "s s"]) -> Float[Array, "s s 3"]:
+    return a[None, None] + share[..., None] * (b - a)[None, None]
+
+
+def _mix_pictures(
+    a: Float[Array, "s s 3"], b: Float[Array, "s s 3"], share: Float[Array, "s s"]
+) -> Float[Array, "s s 3"]:
+    return a + share[..., None] * (b - a)

@@ -1,0 +1,249 @@
+"""From a photo onto the skin: which texels it shows, in what colour, and how far it is to be trusted there.
+
+Letters: v vertices, f faces, n texels a photo may colour, s edge of the texture, h w rows and columns of the photo.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from digitaltwin.geometry import vertex_normals
+from digitaltwin.geometry._normals import normalize
+from digitaltwin.geometry._smoothstep import ramp
+from digitaltwin.render import lab_from_linear, project, rasterize, sample_texture
+from digitaltwin.render._window import linear_window
+from digitaltwin.texture._layout import SMALLEST, TextureLayout
+from digitaltwin.texture._pyramid import blur, double, halve
+from digitaltwin.types import InputError
+
+LARGEST_VIEW = 2048
+"""Edge of the largest window cut out of a photo [px]; that of a small texture has the texture's own edge."""
+_DEPTH = 1024  # edge of the picture of depths that decides what is visible [px]
+_DEPTH_SLACK_MM = 0.7
+_FEATHER = 6  # radius over which visibility ends, in texels of the smallest texture: about 1 mm on the face
+
+
+class Projection(NamedTuple):
+    """What a photo says about the skin."""
+
+    linear_colour: Float[Array, "s s 3"]
+    """Colours in the photo, linear light; 0 where ``weight`` is."""
+    weight: Float[Array, "s s"]
+    """Trust in them, in [0, 1]."""
+
+
+class View(NamedTuple):
+    """A square window of a photo, of a size of its own, and its camera."""
+
+    linear: Float[Array, "n n 3"]
+    focal_px: Float[Array, ""]
+    principal_point_px: Float[Array, " 2"]
+    low_px: Float[Array, " 2"]
+    """The photo's corners in the window, x first: beyond them ``linear`` is made up."""
+    high_px: Float[Array, " 2"]
+
+
+def project_texture(
+    image: Float[np.ndarray, "h w 3"] | Float[Array, "h w 3"],
+    vertices: Float[Array, "v 3"],
+    faces: Int[Array, "f 3"],
+    layout: TextureLayout,
+    *,
+    focal_px: float | Float[Array, ""],
+    principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"],
+) -> Projection:
+    """Colour the texels that a photo shows.
+
+    The weight is the product of: visibility by the z-buffer, feathered inward; the cosine between normal and line of
+    sight, from nothing at 0.25 to full at 0.6; the place on the face, ending about the oval; and, outside the oval,
+    just within it and high on the forehead, likeness to the skin of the face, which keeps hair, hats, background and
+    collars off the head.
+
+    Args:
+        image: the photo, sRGB.
+        vertices: the posed skin, camera frame [mm].
+        faces: of the skin.
+        layout: :func:`digitaltwin.texture.make_layout` of the head.
+        focal_px: focal length [px] of the photo.
+        principal_point_px: (c_x, c_y) [px].
+
+    Raises:
+        InputError: no part of the face lies in the photo.
+    """
+    region = np.unique(np.asarray(faces)[np.asarray(layout.face)])
+    texture_size = layout.covered.shape[0]
+    view = cut_view(
+        np.asarray(image),
+        np.asarray(vertices)[region],
+        float(focal_px),
+        np.asarray(principal_point_px),
+        # A texel of the face is one to two pixels wide then: sampling skips none, and no more is compiled than
+        # one function for each size of texture.
+        size=min(texture_size, LARGEST_VIEW),
+    )
+    return _project(view, vertices, faces, layout, texture_size)
+
+
+def cut_view(
+    image: Float[np.ndarray, "h w 3"],
+    points: Float[np.ndarray, "m 3"],
+    focal_px: float,
+    principal_point_px: Float[np.ndarray, " 2"],
+    *,
+    size: int,
+) -> View:
+    """The square window of a photo around points, resampled in linear light (antialiased) to a size of its own.
+
+    Args:
+        image: the photo, sRGB.
+        points: camera frame [mm].
+        focal_px: focal length [px] of the photo.
+        principal_point_px: (c_x, c_y) [px].
+        size: edge of the window in its own pixels.
+
+    Raises:
+        InputError: the points do not lie in front of the camera and within the photo.
+    """
+    height, width = image.shape[:2]
+    screen = np.asarray(project(jnp.asarray(points), focal_px, jnp.asarray(principal_point_px, jnp.float32)))
+    low, high = screen[:, :2].min(axis=0), screen[:, :2].max(axis=0)
+    in_photo = np.all(high > 0) and np.all(low < [width, height])
+    if not (in_photo and np.all(screen[:, 2] > 0)):
+        raise InputError("image: the fitted face lies outside the photo; check the landmarks the fit was given.")
+    edge = 1.04 * (high - low).max()
+    corner = (low + high - edge) / 2
+    scale = size / edge
+
+    return View(
+        jnp.asarray(linear_window(image, corner, float(edge), size)),
+        jnp.float32(focal_px * scale),
+        jnp.asarray((principal_point_px - corner) * scale, jnp.float32),
+        jnp.asarray(-corner * scale, jnp.float32),
+        jnp.asarray((np.array([width, height]) - corner) * scale, jnp.float32),
+    )
+
+
+def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """How much each colour looks like the bulk of the weighted ones, from 0 to 1.
+
+    In Lab the skin of one face is a compact cloud; lips, brows, eyes and beard are its outliers. Centre and widths are
+    found in three rounds, each weighing by the likeness of the last: ``exp(-max(0, d^2 - 2))``, d the distance
+    in widths.
+    """
+    lab = lab_from_linear(linear).reshape(-1, 3)
+    trust = weight.reshape(-1, 1)
+    likeness = jnp.ones_like(trust)
+    # Widths never below what shading and pores do to one colour of skin, so that an even face keeps its shadows.
+    least = jnp.array([[8.0, 4.0, 5.0]])
+    for _ in range(3):
+        share = trust * likeness
+        share = share / jnp.maximum(jnp.sum(share), 1e-9)
+        centre = jnp.sum(share * lab, axis=0, keepdims=True)
+        width = jnp.sqrt(jnp.sum(share * (lab - centre) ** 2, axis=0, keepdims=True))
+        distance = jnp.sum(((lab - centre) / jnp.maximum(width, least)) ** 2, axis=1, keepdims=True)
+        likeness = jnp.exp(-jnp.maximum(distance - 2, 0))
+    return likeness.reshape(weight.shape)
+
+
+@partial(jax.jit, static_argnames="size")
+def _project(
+    view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, size: int
+) -> Projection:
+    view_size = len(view.linear)
+    depth_scale = _DEPTH / view_size
+    margin = 2 / depth_scale
+    screen = project(vertices, depth_scale * view.focal_px, depth_scale * view.principal_point_px)
+    nearest = rasterize(screen, faces, height=_DEPTH, width=_DEPTH).depth
+    # The nearest surface within a pixel: what borders on an occluder counts as hidden, for the photo mixes both there.
+    nearest = -jax.lax.reduce_window(-nearest, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
+    normals = vertex_normals(vertices, faces)
+
+    def look(face: Int[Array, ""], barycentric: Float[Array, " 3"]) -> tuple[Array, Array, Array]:
+        corners = faces[face]
+        # Sums, not matrix products: those an accelerator rounds by more than the depth's slack.
+        point = jnp.sum(barycentric[:, None] * vertices[corners], axis=0)
+        normal = normalize(jnp.sum(barycentric[:, None] * normals[corners], axis=0))
+        cosine = -jnp.sum(normal * normalize(point))
+        pixel = view.focal_px * point[:2] / point[2] + view.principal_point_px
+        column, row = jnp.clip(jnp.floor(depth_scale * pixel), 0, _DEPTH - 1).astype(int)
+        # Within that pixel a slanted surface itself comes nearer by its slope.
+        slope = jnp.sqrt(jnp.maximum(1 - cosine**2, 0)) / jnp.maximum(cosine, 0.1)
+        slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / (depth_scale * view.focal_px)
+        seen = (cosine > 0) & (point[2] <= nearest[row, column] + slack)
+        seen &= jnp.all(pixel > view.low_px + margin) & jnp.all(pixel < view.high_px - margin)
+        colour = sample_texture(view.linear, pixel / view_size * jnp.array([1, -1]) + jnp.array([0, 1]))
+        return colour, cosine, seen
+
+    colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
+    visible = feathered(texture_image(seen[:, None].astype(jnp.float32), layout.texel, size=size), layout.covered)
+    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * ramp(cosine, 0.25, 0.6)
+    weight *= ramp(layout.oval_mm, -10.0, 8.0) * bare_share(colour, weight, layout, size=size)
+    return Projection(
+        texture_image(jnp.where(weight[:, None] > 0, colour, 0), layout.texel, size=size),
+        texture_image(weight[:, None], layout.texel, size=size)[..., 0],
+    )
+
+
+def bare_share(
+    linear: Float[Array, "n 3"], weight: Float[Array, " n"], layout: TextureLayout, *, size: int
+) -> Float[Array, " n"]:
+    """How far colours that something shows of a head are skin's, or lie where nothing else is to be expected.
+
+    Args:
+        linear: Of the layout's texels.
+        weight: Trust in them.
+        layout: Of the head.
+        size: Edge of the texture.
+
+    Returns:
+        1 on the face, beard and brows included; outside the oval, just within it and high on the forehead the likeness
+        to the skin of the face, which keeps hair, hats and collars off the head.
+    """
+    likeness = skin_likeness(linear, weight * ramp(layout.oval_mm, 0.0, 20.0))
+    likeness = 1 - _spread(texture_image(1 - likeness[:, None], layout.texel, size=size)).reshape(-1)[layout.texel]
+    inside = ramp(layout.bare_mm, 4.0, 22.0)
+    return inside + (1 - inside) * likeness
+
+
+def texture_image(values: Float[Array, "n c"], texel: Int[Array, " n"], *, size: int) -> Float[Array, "s s c"]:
+    """Values of some texels as a texture, 0 elsewhere."""
+    channels = values.shape[1]
+    return jnp.zeros((size * size, channels)).at[texel].set(values).reshape(size, size, channels)
+
+
+def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
+    """The greatest value around each texel: a hair's soft outline is neither hair nor skin, and has to go too."""
+
+    def widen(picture: Float[Array, "c c 1"]) -> Float[Array, "c c 1"]:
+        return blur(jax.lax.reduce_window(picture, -jnp.inf, jax.lax.max, (7, 7, 1), (1, 1, 1), "SAME"), 4)
+
+    return _at_reduced_size(widen, strangeness)
+
+
+def feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
+    """Full well inside a mask, falling smoothly to nothing at its border.
+
+    What lies between the islands is neither in nor out: the lids and the lips keep their colours up to their edges.
+    """
+
+    def feather(both: Float[Array, "c c 2"]) -> Float[Array, "c c 1"]:
+        mean = blur(both, _FEATHER)
+        return jnp.clip(2 * mean[..., :1] / jnp.maximum(mean[..., 1:], 1e-3) - 1, 0, 1)
+
+    return _at_reduced_size(feather, jnp.concatenate([mask, covered[..., None].astype(jnp.float32)], axis=-1))
+
+
+def _at_reduced_size(function: Callable[[Array], Array], picture: Float[Array, "s s c"]) -> Array:
+    """Apply something at the one size at which its radii are meant, that of the smallest texture."""
+    times = (picture.shape[0] // SMALLEST).bit_length() - 1
+    for _ in range(times):
+        picture = halve(picture)
+    picture = function(picture)
+    for _ in range(times):
+        picture = double(picture)
+    return picture
