@@ -32,9 +32,9 @@ Frames:
 Left and right are always the subject's.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int  # not Array: it loads JAX, which a configuration does not need
 
 
 class InputError(ValueError):
@@ -62,7 +62,7 @@ def check_ranges(config: object, *rules: tuple[str, bool, str]) -> None:
 class Mesh(NamedTuple):
     """A triangle mesh; a pytree of arrays."""
 
-    vertices: Float[Array, "v 3"]
+    vertices: Float[Any, "v 3"]
     """Positions [mm]."""
-    faces: Int[Array, "f 3"]
+    faces: Int[Any, "f 3"]
     """Vertex indices, counter-clockwise seen from outside."""

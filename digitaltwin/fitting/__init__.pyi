@@ -20,8 +20,12 @@ from ._points import mesh_points_of as mesh_points_of
 from ._residuals import outer_eye_distance_px as outer_eye_distance_px
 from ._residuals import relative_rms as relative_rms
 from ._residuals import reprojection_errors_px as reprojection_errors_px
+from ._start import GroupMeans as GroupMeans
+from ._start import MeanHead as MeanHead
+from ._start import Shape as Shape
 from ._status import BEHIND_CAMERA as BEHIND_CAMERA
 from ._status import DEGENERATE as DEGENERATE
 from ._status import DIVERGED as DIVERGED
 from ._status import NON_FINITE_INPUT as NON_FINITE_INPUT
 from ._status import OK as OK
+from ._status import FitStatus as FitStatus

@@ -95,7 +95,7 @@ class Fitter:
 
 def make_fitter(
     head: HeadModel,
-    config: FitConfig,
+    config: FitConfig | None = None,
     *,
     points: FacePoints | None = None,
     dtype: type[np.floating] = np.float32,
@@ -104,7 +104,7 @@ def make_fitter(
 
     Args:
         head: The head model.
-        config: Weights and counts; ``FitConfig()`` for the defaults.
+        config: Hyper-parameters; ``FitConfig()`` by default.
         points: Which landmarks its photos come with: the 104 by default, or
             :func:`~digitaltwin.fitting.mesh_points_of` the head for the 478 points of the face mesh.
         dtype: Floating-point type of the fit; float64, where JAX has it enabled, is for referees.
@@ -117,10 +117,11 @@ def make_fitter(
 
     Example:
         >>> from digitaltwin.head import load_head
-        >>> fitter = make_fitter(load_head(), FitConfig(sliding_contour=False))
+        >>> fitter = make_fitter(load_head())
         >>> fitter.landmark_count, fitter.fixed_count
-        (104, 104)
+        (104, 87)
     """
+    config = FitConfig() if config is None else config
     points = landmark_points_of(head) if points is None else points
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     expressions, identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
