@@ -1,10 +1,24 @@
-"""Strict test mode: shapes checked at run time, no implicit rank promotion, warnings are errors (pyproject.toml)."""
+"""Strict test mode: shapes checked at run time, no implicit rank promotion, warnings are errors (pyproject.toml).
 
+Files of tests run side by side (pytest-xdist). All workers, and the commands that tests launch, share one folder of
+compiled programs, made for the session and removed after it.
+"""
+
+import importlib.util
 import os
+import shutil
+import tempfile
 
 # One BLAS thread, before NumPy reads it: JAX and SciPy factor small matrices here, and threads that wait for each other
 # on a busy machine make that several times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# The first process of the session makes the folder, before its workers start and before JAX reads where it is.
+_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="digitaltwin-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -15,6 +29,28 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+MOST_WORKERS = 8  # each holds up to 2 GB
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core; none, that is the first process itself, where there would be nothing to share.
+
+    That is so for tests of one file, and on an accelerator, whose memory the first worker would take.
+    """
+    files = {argument.partition("::")[0] for argument in config.args}
+    one_file = len(files) == 1 and all(file.endswith(".py") for file in files)
+    accelerator = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+    if one_file or (accelerator and os.environ.get("JAX_PLATFORMS") != "cpu"):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the session's compiled programs."""
+    if _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
