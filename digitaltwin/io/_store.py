@@ -1,10 +1,10 @@
 """What is made once and kept on disk for the next process: arrays, and compiled programs.
 
 Everything lies in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``) under ``digitaltwin``, in a folder
-that only the user can write to. Every entry is one file, written under a temporary name and renamed, that names what it
-holds (kind, key, version and sources of this package) and carries a SHA-256 digest of its bytes. An entry that is missing,
-truncated, damaged or stale is made anew and never believed; a folder that cannot be written to only costs time. Nothing
-here raises because of the disk, nothing is locked, and no pickle is read or written.
+that only the user can write to. Every entry is one file, written under a temporary name and renamed, that names what
+it holds (kind, key, version and sources of this package) and carries a SHA-256 digest of its bytes. An entry that is
+missing, truncated, damaged or stale is made anew and never believed; a folder that cannot be written to only costs
+time. Nothing here raises because of the disk, nothing is locked, and no pickle is read or written.
 
 The folder is bounded: a process looks at its size at its first write, and again after every :data:`_LOOK_BYTES` it has
 written; the entries that were not used for longest go first.
