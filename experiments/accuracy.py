@@ -22,11 +22,11 @@ from absl import flags
 
 from digitaltwin.evaluation import ProtocolConfig
 from digitaltwin.io._files import make_folder
+from digitaltwin.synthesis._scenes import TruthConfig
 from experiments import command
 from experiments.gallery import measure
 from experiments.likeness import CROP_MM
 from experiments.sitters import VIEWS
-from experiments.truth import TruthConfig
 
 _OUT = flags.DEFINE_string("out", "out/accuracy", "Folder for the results; made if it is missing, continued if not.")
 _PEOPLE = flags.DEFINE_integer("people", 20, "Subjects of the database.", lower_bound=1)

@@ -20,8 +20,8 @@ from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.io import read_image
 from digitaltwin.perception import Perception, detect_landmarks
+from digitaltwin.synthesis._scenes import Truth
 from experiments.likeness import CounterpartErrors, compare_counterparts
-from experiments.truth import Truth
 
 
 class Seen(NamedTuple):

@@ -22,6 +22,7 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder, write_bytes, write_json
 from digitaltwin.perception import load_perception
+from digitaltwin.synthesis._scenes import Dresser, TruthConfig
 from digitaltwin.types import InputError
 from experiments.causes import fit_steps, look
 from experiments.likeness import (
@@ -50,7 +51,6 @@ from experiments.sitters import (
     shoot_subject,
     subject_name,
 )
-from experiments.truth import Dresser, TruthConfig
 
 
 def measure(

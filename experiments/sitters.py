@@ -1,7 +1,7 @@
 """People whose shape is known, and their pictures: subjects of the database, and the real scan that ships.
 
 ``python -m experiments.accuracy`` makes avatars of the pictures and compares them with the shapes. A subject is
-rendered as in :mod:`experiments.truth`, remainder included, without an expression. The scan is rendered with its own
+rendered as in :mod:`digitaltwin.synthesis`, remainder included, without an expression. The scan is rendered with its own
 photographic texture, which brought its light along.
 
 Letters: v vertices, f faces, t texture coordinates.
@@ -21,7 +21,7 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import Surface, flat_lighting, render_mesh
-from experiments.truth import Dresser, Truth, TruthConfig, aim_camera, draw_scene, render
+from digitaltwin.synthesis._scenes import Dresser, Truth, TruthConfig, aim_camera, draw_scene, render
 
 VIEWS = ("front", "turned")
 TURN_DEG = 30.0

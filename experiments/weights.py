@@ -28,9 +28,9 @@ from digitaltwin.geometry import align, camera_points, project, transform
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io._files import make_folder, write_json
+from digitaltwin.synthesis._scenes import YAW_BINS_DEG, Truth, TruthConfig, make_truth, outline_landmarks, take, yaw_bin
 from experiments import command
 from experiments.plotting import plt
-from experiments.truth import YAW_BINS_DEG, Truth, TruthConfig, make_truth, outline_landmarks, take, yaw_bin
 
 _RENDERS = flags.DEFINE_string("renders", "renders", "Folder of the renders; made if it is missing, continued if not.")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")

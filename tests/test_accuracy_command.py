@@ -16,6 +16,7 @@ from digitaltwin.evaluation import PairErrors
 from digitaltwin.geometry import project
 from digitaltwin.head import landmark_points, load_subjects
 from digitaltwin.io._files import make_folder, write_json
+from digitaltwin.synthesis._scenes import TruthConfig
 from experiments import causes
 from experiments.causes import Seen
 from experiments.gallery import measure
@@ -39,7 +40,6 @@ from experiments.sitters import (
     seat_subject,
     view_angles,
 )
-from experiments.truth import TruthConfig
 
 
 def run(*arguments):

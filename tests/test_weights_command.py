@@ -16,7 +16,7 @@ from digitaltwin.fitting import FitConfig, fit, make_fitter
 from digitaltwin.geometry import project
 from digitaltwin.head import anchor_points, landmark_points, load_subjects
 from digitaltwin.head.markup import CONTOUR
-from experiments.truth import (
+from digitaltwin.synthesis._scenes import (
     NEUTRAL_SHARE,
     YAW_BINS_DEG,
     Truth,
