@@ -22,7 +22,7 @@ from absl import flags
 
 from digitaltwin.evaluation import ProtocolConfig
 from digitaltwin.io._files import make_folder
-from digitaltwin.synthesis._scenes import TruthConfig
+from digitaltwin.synthesis import SceneConfig
 from experiments import command
 from experiments.gallery import measure
 from experiments.likeness import CROP_MM
@@ -30,8 +30,8 @@ from experiments.sitters import VIEWS
 
 _OUT = flags.DEFINE_string("out", "out/accuracy", "Folder for the results; made if it is missing, continued if not.")
 _PEOPLE = flags.DEFINE_integer("people", 20, "Subjects of the database.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", TruthConfig.seed, "Of the pictures.", lower_bound=0)
-_REMAINDER = flags.DEFINE_float("remainder_mm", TruthConfig.remainder_mm, "What the basis lacks of the people.", 0.0)
+_SEED = flags.DEFINE_integer("seed", SceneConfig.seed, "Of the pictures.", lower_bound=0)
+_REMAINDER = flags.DEFINE_float("remainder_mm", SceneConfig.residual_mm, "What the basis lacks of the people.", 0.0)
 _STILL = flags.DEFINE_bool("still", True, "Whether that is freed of the face's rigid motion.")
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes that score side by side.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "One subject from the front, one crop, no scan, no causes.")
@@ -41,7 +41,7 @@ def main() -> None:
     """Read the flags, fill the folder, print the tables."""
     command.keep_compiled_programs()
     out, quick = make_folder(_OUT.value), _QUICK.value
-    config = TruthConfig(1 if quick else _PEOPLE.value, _SEED.value, _REMAINDER.value, _STILL.value)
+    config = SceneConfig(1 if quick else _PEOPLE.value, _SEED.value, _REMAINDER.value, _STILL.value)
     with ProcessPoolExecutor(_WORKERS.value, mp_context=get_context("spawn")) as executor:
         tables = measure(
             out,

@@ -20,7 +20,7 @@ from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.io import read_image
 from digitaltwin.perception import Perception, detect_landmarks
-from digitaltwin.synthesis._scenes import Truth
+from digitaltwin.synthesis import Scene
 from experiments.likeness import CounterpartErrors, compare_counterparts
 
 
@@ -64,7 +64,7 @@ STEPS = (
 )
 
 
-def look(head: HeadModel, perception: Perception, scene: Truth, picture: Path) -> Seen:
+def look(head: HeadModel, perception: Perception, scene: Scene, picture: Path) -> Seen:
     """What the networks read off a scene's picture, and what is true of it."""
     face = detect_landmarks(read_image(picture).pixels, perception=perception)
     camera = jax.tree.map(jnp.asarray, scene.camera)

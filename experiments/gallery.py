@@ -22,7 +22,7 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder, write_bytes, write_json
 from digitaltwin.perception import load_perception
-from digitaltwin.synthesis._scenes import Dresser, TruthConfig
+from digitaltwin.synthesis import SceneConfig, SubjectAppearance
 from digitaltwin.types import InputError
 from experiments.causes import fit_steps, look
 from experiments.likeness import (
@@ -55,7 +55,7 @@ from experiments.sitters import (
 
 def measure(
     out: Path,
-    config: TruthConfig,
+    config: SceneConfig,
     *,
     views: Sequence[str],
     crops_mm: tuple[float, ...],
@@ -103,7 +103,7 @@ def measure(
     return tables
 
 
-def check_settings(out: Path, config: TruthConfig) -> None:
+def check_settings(out: Path, config: SceneConfig) -> None:
     """Note the pictures' settings in the folder, or see that they are those it was begun with."""
     path, wanted = out / "settings.json", asdict(config)
     wanted.pop("count")  # more people are a continuation
@@ -115,18 +115,18 @@ def check_settings(out: Path, config: TruthConfig) -> None:
 
 
 def seat(
-    head: HeadModel, subjects: Subjects, config: TruthConfig, *, with_scan: bool
+    head: HeadModel, subjects: Subjects, config: SceneConfig, *, with_scan: bool
 ) -> tuple[list[Sitter], Callable[[int, str], Shot]]:
     """The sitters, and a camera: what takes the picture of one of them, by number and view."""
     chosen = [int(subject) for subject in choose_subjects(subjects, config.count)]
     sitters = [seat_subject(head, subjects, subject, number, config) for number, subject in enumerate(chosen)]
-    dressers: list[Dresser] = []  # made for the first picture; where all are there, never
+    dressers: list[SubjectAppearance] = []  # made for the first picture; where all are there, never
 
     def shoot(number: int, view: str) -> Shot:
         if number == len(chosen):
             return shoot_scan(head, view)
         if not dressers:
-            dressers.append(Dresser(head, subjects))
+            dressers.append(SubjectAppearance(head, subjects))
         return shoot_subject(head, subjects, dressers[0], chosen[number], number, view, config)
 
     return sitters + [seat_scan()] * with_scan, shoot
@@ -189,7 +189,7 @@ def make_avatars(
 
 
 def find_causes(
-    head: HeadModel, subjects: Subjects, config: TruthConfig, folder: Path, views: Sequence[str]
+    head: HeadModel, subjects: Subjects, config: SceneConfig, folder: Path, views: Sequence[str]
 ) -> dict[str, dict[str, list[CounterpartErrors]]]:
     """By view, the errors of every step of :mod:`experiments.causes` on the subjects' pictures that were not refused.
 

@@ -1,7 +1,7 @@
 """People whose shape is known, and their pictures: subjects of the database, and the real scan that ships.
 
 ``python -m experiments.accuracy`` makes avatars of the pictures and compares them with the shapes. A subject is
-rendered as in :mod:`digitaltwin.synthesis`, remainder included, without an expression. The scan is rendered with its own
+rendered as in :mod:`digitaltwin.synthesis`, without an expression. The scan is rendered with its own
 photographic texture, which brought its light along.
 
 Letters: v vertices, f faces, t texture coordinates.
@@ -21,7 +21,7 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import Surface, flat_lighting, render_mesh
-from digitaltwin.synthesis._scenes import Dresser, Truth, TruthConfig, aim_camera, draw_scene, render
+from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, aim_camera, draw_scene, render_scene
 
 VIEWS = ("front", "turned")
 TURN_DEG = 30.0
@@ -98,7 +98,7 @@ def subject_name(subject: int) -> str:
     return f"subject-{subject:03d}"
 
 
-def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int, config: TruthConfig) -> Sitter:
+def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int, config: SceneConfig) -> Sitter:
     """A subject, with the remainder that the identity basis lacks.
 
     Args:
@@ -120,8 +120,8 @@ def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int,
 
 
 def frame_subject(
-    head: HeadModel, subjects: Subjects, subject: int, number: int, view: str, config: TruthConfig
-) -> Truth:
+    head: HeadModel, subjects: Subjects, subject: int, number: int, view: str, config: SceneConfig
+) -> Scene:
     """What is true of the picture of a subject without expression; lens and distance are those of the number.
 
     Args:
@@ -138,12 +138,18 @@ def frame_subject(
 
 
 def shoot_subject(
-    head: HeadModel, subjects: Subjects, dresser: Dresser, subject: int, number: int, view: str, config: TruthConfig
+    head: HeadModel,
+    subjects: Subjects,
+    appearance: SubjectAppearance,
+    subject: int,
+    number: int,
+    view: str,
+    config: SceneConfig,
 ) -> Shot:
     """That picture; light, brows and hair are those of the number too."""
     scene = frame_subject(head, subjects, subject, number, view, config)
     looks = np.random.default_rng([config.seed, number, 3])
-    pixels = render(head, scene, *dresser.dress(subject, looks), looks)
+    pixels = render_scene(head, scene, *appearance.textures(subject, looks), looks)
     return Shot(pixels, scene.camera, view_angles(view, number, config.seed))
 
 

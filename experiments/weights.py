@@ -28,16 +28,24 @@ from digitaltwin.geometry import align, camera_points, project, transform
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io._files import make_folder, write_json
-from digitaltwin.synthesis._scenes import YAW_BINS_DEG, Truth, TruthConfig, make_truth, outline_landmarks, take, yaw_bin
+from digitaltwin.synthesis import (
+    YAW_BINS_DEG,
+    Scene,
+    SceneConfig,
+    make_scenes,
+    outline_landmarks,
+    take_scenes,
+    yaw_bins,
+)
 from experiments import command
 from experiments.plotting import plt
 
 _RENDERS = flags.DEFINE_string("renders", "renders", "Folder of the renders; made if it is missing, continued if not.")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
 _RESULTS = flags.DEFINE_string("results", "benchmarks/results", "Folder for fit-weights.json; made if it is missing.")
-_COUNT = flags.DEFINE_integer("count", TruthConfig.count, "Renders, half of them for tuning.", 8)
-_SEED = flags.DEFINE_integer("seed", TruthConfig.seed, "Seed of the renders.", 0)
-_REMAINDER = flags.DEFINE_float("remainder_mm", TruthConfig.remainder_mm, "What the basis lacks of the people.", 0.0)
+_COUNT = flags.DEFINE_integer("count", SceneConfig.count, "Renders, half of them for tuning.", 8)
+_SEED = flags.DEFINE_integer("seed", SceneConfig.seed, "Seed of the renders.", 0)
+_REMAINDER = flags.DEFINE_float("remainder_mm", SceneConfig.residual_mm, "What the basis lacks of the people.", 0.0)
 _SLIDING = flags.DEFINE_bool(
     "sliding", FitConfig.sliding_contour, "Whether the contour slides while weights are moved."
 )
@@ -117,7 +125,7 @@ def one_program(head: HeadModel, config: FitConfig) -> Fitter:
     return dataclasses.replace(make_fitter(head, config), config=dataclasses.replace(config, **defaults))
 
 
-def given_shapes(head: HeadModel, truth: Truth) -> Float[np.ndarray, "n v 3"]:
+def given_shapes(head: HeadModel, truth: Scene) -> Float[np.ndarray, "n v 3"]:
     """Neutral shapes between the persons' own and their groups' means."""
     means = np.asarray(jax.vmap(partial(neutral_shape, head))(head.group_identity))[truth.group]
     return (OWN_SHARE * truth.neutral + (1 - OWN_SHARE) * means).astype(np.float32)
@@ -126,7 +134,7 @@ def given_shapes(head: HeadModel, truth: Truth) -> Float[np.ndarray, "n v 3"]:
 def judge(
     head: HeadModel,
     config: FitConfig,
-    truth: Truth,
+    truth: Scene,
     *,
     start: str,
     landmarks: Float[np.ndarray, "n k 2"] | None = None,
@@ -151,17 +159,17 @@ def judge(
     for first in range(0, len(shapes), portion):
         # One batch size for all, so that it is compiled once; the last render may be repeated.
         mine = np.minimum(np.arange(first, first + portion), len(shapes) - 1)
-        some = take(truth, mine)
-        result = fit_all(fitter, shapes[mine], landmarks[mine], some.image_size, some.scores, start=start)
+        some = take_scenes(truth, mine)
+        result = fit_all(fitter, shapes[mine], landmarks[mine], some.image_size, some.detected_expression, start=start)
         rows.append(_compare(head, jax.tree.map(jnp.asarray, some), result))
     return Errors(*(np.concatenate(field)[: len(shapes)] for field in zip(*rows)))
 
 
 @jax.jit
-def _compare(head: HeadModel, truth: Truth, result: FitResult) -> Errors:
+def _compare(head: HeadModel, truth: Scene, result: FitResult) -> Errors:
     held_out = jnp.asarray(held_out_points())
 
-    def one(truth: Truth, result: FitResult) -> tuple[Array, ...]:
+    def one(truth: Scene, result: FitResult) -> tuple[Array, ...]:
         eye_px = true_eye_distance_px(head, truth)
         true_vertices, true_neutral = jnp.asarray(truth.vertices), jnp.asarray(truth.neutral)
         face = head.regions.face
@@ -196,7 +204,7 @@ def _compare(head: HeadModel, truth: Truth, result: FitResult) -> Errors:
     return Errors(*jax.vmap(one)(truth, result))
 
 
-def true_eye_distance_px(head: HeadModel, truth: Truth) -> Float[Array, ""]:
+def true_eye_distance_px(head: HeadModel, truth: Scene) -> Float[Array, ""]:
     """Distance of the outer eye corners of one render [px], freed of foreshortening: the true one at its depth."""
     corners = landmark_points(head, jnp.asarray(truth.vertices))[jnp.array([LEFT_EYE_OUTER, RIGHT_EYE_OUTER])]
     depth = jnp.mean(camera_points(truth.camera, corners)[:, 2])
@@ -223,13 +231,13 @@ def summary(errors: Errors, bins: Int[np.ndarray, " n"]) -> dict[str, Any]:
 
 def sweep(
     head: HeadModel,
-    truth: Truth,
+    truth: Scene,
     default: FitConfig,
     names: Mapping[str, tuple[float, ...]],
     starts: tuple[str, ...],
 ) -> dict[str, Any]:
     """Errors on some renders with one weight moved at a time: ``[name][start]`` is a list, by rising value."""
-    bins = yaw_bin(truth)
+    bins = yaw_bins(truth)
     table: dict[str, Any] = {}
     jobs = [(name, factor, start) for name, factors in names.items() for factor in factors for start in starts]
     for name, factor, start in tqdm(jobs, desc="weights", unit=" fits of all"):
@@ -292,12 +300,12 @@ CONTOURS = {
 """What is compared: no contour, fixed anchors, anchors that slide as far as the default lets them, and further."""
 
 
-def compare_contours(head: HeadModel, truth: Truth, starts: tuple[str, ...], seed: int) -> dict[str, Any]:
+def compare_contours(head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Errors of each setting, with the network's contour landmarks and with such as lie on the visible outline.
 
     Also the mean of sliding minus fixed over the renders of each bin, and 1.96 standard errors of it.
     """
-    bins = yaw_bin(truth)
+    bins = yaw_bins(truth)
     outline = outline_landmarks(head, truth, noise_percent=CONTOUR_NOISE_PERCENT, seed=seed)
     table: dict[str, Any] = {}
     for source, landmarks in (("network", truth.landmarks_px), ("outline", outline)):
@@ -375,9 +383,9 @@ def main() -> None:
     command.keep_compiled_programs()
     out, results_folder = make_folder(_OUT.value), make_folder(_RESULTS.value)
     head = load_head()
-    settings = TruthConfig(8 if _QUICK.value else _COUNT.value, _SEED.value, _REMAINDER.value)
-    truth = make_truth(head, _RENDERS.value, settings)
-    tuning, test = take(truth, ~truth.test), take(truth, truth.test)
+    settings = SceneConfig(8 if _QUICK.value else _COUNT.value, _SEED.value, _REMAINDER.value)
+    truth = make_scenes(head, _RENDERS.value, settings)
+    tuning, test = take_scenes(truth, ~truth.test), take_scenes(truth, truth.test)
     names = {name: SWEEPS[name] for name in _ONLY.value} or SWEEPS
     starts, default = STARTS, FitConfig(sliding_contour=_SLIDING.value)
     if _QUICK.value:
@@ -387,7 +395,7 @@ def main() -> None:
         "units": UNITS,
         "default": {
             start: {
-                who: summary(judge(head, default, some, start=start), yaw_bin(some))
+                who: summary(judge(head, default, some, start=start), yaw_bins(some))
                 for who, some in (("tuning people", tuning), ("test people", test))
             }
             for start in starts

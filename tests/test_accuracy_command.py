@@ -16,7 +16,7 @@ from digitaltwin.evaluation import PairErrors
 from digitaltwin.geometry import project
 from digitaltwin.head import landmark_points, load_subjects
 from digitaltwin.io._files import make_folder, write_json
-from digitaltwin.synthesis._scenes import TruthConfig
+from digitaltwin.synthesis import SceneConfig
 from experiments import causes
 from experiments.causes import Seen
 from experiments.gallery import measure
@@ -51,7 +51,7 @@ def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
     # In this process, where other tests have compiled most of the chain; the command then continues the folder.
     out = make_folder(tmp_path / "accuracy")
     with ThreadPoolExecutor(1) as executor:
-        config, crops_mm = TruthConfig(count=1, still=True), (CROP_MM,)
+        config, crops_mm = SceneConfig(count=1, rigid_motion_free=True), (CROP_MM,)
         tables = measure(out, config, views=VIEWS[:1], crops_mm=crops_mm, only_subjects=True, executor=executor)
     name = f"subject-{choose_subjects(load_subjects(), 1)[0]}"
     for file in ("accuracy.md", "accuracy.csv", "accuracy.json", "accuracy.png", f"pictures/{name}-front.png"):
@@ -65,7 +65,7 @@ def test_one_subject_from_the_front_and_the_folder_is_kept(tmp_path):
     armse = {(row["prediction"], row["size"]): float(row["armse_mm"]) for row in rows}
     assert armse["basis", "kept"] < min(armse["front", "kept"], armse["mean", "kept"]) < 6.0
     person = json.loads((out / "accuracy.json").read_text())["people"][name]
-    assert person["counterparts"]["basis"]["rms"] == pytest.approx(TruthConfig.remainder_mm, abs=0.05)
+    assert person["counterparts"]["basis"]["rms"] == pytest.approx(SceneConfig.residual_mm, abs=0.05)
     assert person["avatars"]["front"]["truth"]["focal_px"] > 0.0
 
     # The same folder again: what is done is not done again.
@@ -99,7 +99,7 @@ def test_sitters_turn_as_they_are_told():
 
 def test_sitters_are_in_millimetres(head):
     subject = int(choose_subjects(load_subjects(), 1)[0])
-    for sitter in (seat_subject(head, load_subjects(), subject, 0, TruthConfig()), seat_scan()):
+    for sitter in (seat_subject(head, load_subjects(), subject, 0, SceneConfig()), seat_scan()):
         right, _, _, left, nose, *_ = sitter.landmarks
         assert 80.0 < np.linalg.norm(left - right) < 105.0
         assert np.linalg.norm(sitter.vertices - nose, axis=1).min() < 3.0
@@ -135,7 +135,7 @@ def test_means_and_gains_of_people():
 def test_a_fit_of_true_landmarks_is_nearer_than_the_mean_head(head, monkeypatch):
     subjects = load_subjects()
     subject = int(choose_subjects(subjects, 1)[0])
-    scene = frame_subject(head, subjects, subject, 0, "front", TruthConfig(remainder_mm=0.0))
+    scene = frame_subject(head, subjects, subject, 0, "front", SceneConfig(residual_mm=0.0))
     assert not scene.expression.any()
     camera = jax.tree.map(jnp.asarray, scene.camera)
     true = np.asarray(project(camera, landmark_points(head, jnp.asarray(scene.vertices))))
