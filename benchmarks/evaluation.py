@@ -49,7 +49,7 @@ from digitaltwin.evaluation import (
     compare_surfaces,
     evaluate_pair,
 )
-from digitaltwin.geometry import IcpConfig, Placement
+from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io._files import make_folder, write_bytes, write_json
@@ -80,7 +80,7 @@ class Surface(NamedTuple):
 class Peer(NamedTuple):
     """How another library does it."""
 
-    align: Callable[[Surface, Surface], Placement]
+    align: Callable[[Surface, Surface], Similarity]
     distances: Callable[[np.ndarray, Surface], np.ndarray]
     """From points to the closest ones of a surface."""
 
@@ -130,9 +130,9 @@ def within(points: np.ndarray, scan: Surface) -> np.ndarray:
     return np.linalg.norm(points - scan.landmarks[LANDMARKS.index("nose_tip")], axis=1) <= CROP_MM
 
 
-def from_matrix(matrix: np.ndarray) -> Placement:
+def from_matrix(matrix: np.ndarray) -> Similarity:
     """A rigid map of homogeneous coordinates."""
-    return Placement(1.0, np.array(matrix[:3, :3]), np.array(matrix[:3, 3]))
+    return Similarity(1.0, np.array(matrix[:3, :3]), np.array(matrix[:3, 3]))
 
 
 def landmarks_matrix(prediction: Surface, scan: Surface) -> np.ndarray:
@@ -144,7 +144,7 @@ def landmarks_matrix(prediction: Surface, scan: Surface) -> np.ndarray:
 def trimesh_peer() -> Peer:
     """With its own iteration and closest points."""
 
-    def align(prediction: Surface, scan: Surface) -> Placement:
+    def align(prediction: Surface, scan: Surface) -> Similarity:
         start = landmarks_matrix(prediction, scan)
         near = within(trimesh.transform_points(prediction.vertices, start), scan)
         mesh = trimesh.Trimesh(scan.vertices, scan.faces, process=False)
@@ -179,7 +179,7 @@ def open3d_peer(o3d: Any) -> Peer:
         points.normals = o3d.utility.Vector3dVector(np.asarray(mesh.vertex_normals)[kept])
         return points
 
-    def align(prediction: Surface, scan: Surface) -> Placement:
+    def align(prediction: Surface, scan: Surface) -> Similarity:
         start = landmarks_matrix(prediction, scan)
         near = within(trimesh.transform_points(prediction.vertices, start), scan)
         found = registration.registration_icp(
@@ -203,7 +203,7 @@ def open3d_peer(o3d: Any) -> Peer:
     return Peer(align, distances)
 
 
-def both_ways(peer: Peer, placement: Placement, prediction: Surface, scan: Surface) -> list[np.ndarray]:
+def both_ways(peer: Peer, placement: Similarity, prediction: Surface, scan: Surface) -> list[np.ndarray]:
     """Distances of prediction and scan within the crop, NaN elsewhere."""
     placed = prediction._replace(vertices=placement.apply(prediction.vertices))
     results = []

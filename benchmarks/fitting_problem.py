@@ -19,9 +19,9 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.refinement import refine
 from digitaltwin.fitting import mesh_points_of
-from digitaltwin.geometry import cotangent_stiffness, interpolation_matrix, lumped_mass
+from digitaltwin.geometry import SurfacePoints, cotangent_stiffness, interpolation_matrix, lumped_mass
 from digitaltwin.geometry._topology import edges
-from digitaltwin.head import Anchors, HeadModel
+from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import (
     CONTOUR,
     LANDMARK_COUNT,
@@ -124,7 +124,7 @@ def mesh_layout(head: HeadModel, contour_weight: float) -> Layout:
     return Layout(rows, weights, eyes, (points.rest, points.identity - carried))
 
 
-def _rows(head: HeadModel, anchors: Anchors) -> sp.csr_array:
+def _rows(head: HeadModel, anchors: SurfacePoints) -> sp.csr_array:
     corners = np.asarray(head.faces)[np.asarray(anchors.faces)]
     weights = np.asarray(anchors.barycentric, np.float64)
     rows = np.repeat(np.arange(len(corners)), 3)
@@ -585,7 +585,7 @@ def refined_head(head: HeadModel, count: int) -> HeadModel:
         shape = (count, *np.shape(field)[:-2], 3)
         return jnp.asarray(np.moveaxis((matrix @ flat).reshape(shape), 0, -2), jnp.float32)
 
-    def moved(anchors: Anchors) -> Anchors:
+    def moved(anchors: SurfacePoints) -> SurfacePoints:
         return _finer_anchors(anchors, np.asarray(head.faces), sp.csc_array(matrix), faces)
 
     return replace(
@@ -603,7 +603,7 @@ def refined_head(head: HeadModel, count: int) -> HeadModel:
     )
 
 
-def _finer_anchors(anchors: Anchors, faces: np.ndarray, matrix: sp.csc_array, finer: np.ndarray) -> Anchors:
+def _finer_anchors(anchors: SurfacePoints, faces: np.ndarray, matrix: sp.csc_array, finer: np.ndarray) -> SurfacePoints:
     """The same points on the new faces: those that the old one was split into are looked through."""
     chosen, weights = [], []
     for face, old in zip(np.asarray(anchors.faces), np.asarray(anchors.barycentric, np.float64)):
@@ -616,7 +616,7 @@ def _finer_anchors(anchors: Anchors, faces: np.ndarray, matrix: sp.csc_array, fi
         chosen.append(inside[best])
         weights.append(np.maximum(new[best, :, 0], 0.0))
     weights = np.stack(weights)
-    return Anchors(
+    return SurfacePoints(
         jnp.asarray(np.array(chosen), jnp.int32),
         jnp.asarray(weights / weights.sum(axis=1, keepdims=True), jnp.float32),
     )

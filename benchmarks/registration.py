@@ -27,7 +27,7 @@ from digitaltwin.geometry import interpolation_matrix
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.meshes import Scan, read_scan
+from digitaltwin.io.meshes import read_scan
 from digitaltwin.registration import (
     Landmarks,
     Registration,
@@ -38,6 +38,7 @@ from digitaltwin.registration import (
     transfer_texture,
 )
 from digitaltwin.texture import make_layout
+from digitaltwin.types import Mesh
 from experiments import command
 
 LARGE_TRIANGLES = 2_000_000
@@ -52,7 +53,7 @@ _OUT = flags.DEFINE_string("out", str(Path(__file__).parent / "results"), "Folde
 _QUICK = flags.DEFINE_bool("quick", False, "Without the large scan; nothing written.")
 
 
-def measure(scan: Scan, *, repetitions: int) -> dict[str, Any]:
+def measure(scan: Mesh, *, repetitions: int) -> dict[str, Any]:
     """Seconds of each stage, the first time (with what compiles) and the median of the others; errors, memory."""
     head, seconds = load_head(), []
     layout = make_layout(head, reach_mm=float("inf"))
@@ -93,10 +94,10 @@ def measure_large() -> dict[str, Any]:
     scan = read_scan(asset_path("scan.glb"))
     assert scan.uv is not None
     rows, faces = refine(scan.vertices, scan.faces, len(scan.vertices) + (LARGE_TRIANGLES - len(scan.faces)) // 2)
-    return measure(Scan(rows @ scan.vertices, faces, rows @ scan.uv, scan.texture), repetitions=0)
+    return measure(Mesh(rows @ scan.vertices, faces, rows @ scan.uv, texture=scan.texture), repetitions=0)
 
 
-def measure_steps(scan: Scan, *, repetitions: int) -> dict[str, dict[str, float]]:
+def measure_steps(scan: Mesh, *, repetitions: int) -> dict[str, dict[str, float]]:
     """The non-rigid step, ours and trimesh's: from the same head, with the same landmarks, nothing said of hair."""
     head = load_head()
     begin = register_scan(head, scan.vertices, scan.faces, find_landmarks(head, scan))

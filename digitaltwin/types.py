@@ -32,9 +32,10 @@ Frames:
 Left and right are always the subject's.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxtyping import Float, Int  # not Array: it loads JAX, which a configuration does not need
+if TYPE_CHECKING:  # flags and refusals need this module before anything that is slow to import
+    from jaxtyping import Float, Int
 
 
 class InputError(ValueError):
@@ -60,9 +61,20 @@ def check_ranges(config: object, *rules: tuple[str, bool, str]) -> None:
 
 
 class Mesh(NamedTuple):
-    """A triangle mesh; a pytree of arrays."""
+    """A triangle mesh, with a texture or colours if it has any; a pytree of NumPy or JAX arrays.
 
-    vertices: Float[Any, "v 3"]
-    """Positions [mm]."""
-    faces: Int[Any, "f 3"]
+    A scan is one, in a frame and unit of its own; so is what the renderer is given.
+    """
+
+    vertices: "Float[Any, 'v 3']"
+    """Positions, in millimetres unless a scanner chose otherwise."""
+    faces: "Int[Any, 'f 3']"
     """Vertex indices, counter-clockwise seen from outside."""
+    uv: "Float[Any, 't 2'] | None" = None
+    """Texture coordinates, v upward; None without a texture."""
+    uv_faces: "Int[Any, 'f 3'] | None" = None
+    """Texture coordinates of the faces' corners; None where each vertex has its own, so that ``faces`` serve."""
+    texture: "Float[Any, 'h w 3'] | None" = None
+    """Colours in [0, 1]: sRGB from files, linear light for the renderer."""
+    colours: "Float[Any, 'v 3'] | None" = None
+    """sRGB of the vertices in [0, 1], of a scan that has no texture but these."""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from PIL import Image
 
 from digitaltwin.evaluation import Pair, PairErrors, ProtocolConfig, find_pairs
-from digitaltwin.geometry import IcpConfig, align, transform
+from digitaltwin.geometry import IcpConfig, procrustes_alignment
 from digitaltwin.head import HeadModel
 from digitaltwin.io._files import make_folder
 from digitaltwin.io.meshes import read_surface
@@ -115,8 +115,8 @@ def compare_counterparts(
     weights = region.astype(found.dtype)
 
     def distances(*, with_scale: bool) -> tuple[Array, Array]:
-        move = align(found, true, weights=weights, with_scale=with_scale)
-        away = jnp.linalg.norm(transform(move, found) - true, axis=1)
+        move = procrustes_alignment(found, true, weights=weights, with_scale=with_scale)
+        away = jnp.linalg.norm(move.apply(found) - true, axis=1)
         return jnp.where(region, away, jnp.nan), move.scale
 
     rigid, _ = distances(with_scale=False)

@@ -28,7 +28,7 @@ from digitaltwin.head import HeadModel, load_head, parts_vertices
 from digitaltwin.io import save_arrays, write_image
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.meshes import Scan, read_scan
+from digitaltwin.io.meshes import read_scan
 from digitaltwin.registration import (
     Registration,
     RegistrationConfig,
@@ -42,7 +42,7 @@ from digitaltwin.registration import (
 )
 from digitaltwin.render import head_surfaces
 from digitaltwin.texture import Projection, complete_texture, eye_texture, make_layout, nearest_skin
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 from experiments import command
 
 SATURATED_MM = 3.0
@@ -72,7 +72,7 @@ def stage(progress: tqdm, seconds: dict[str, float], name: str) -> Iterator[None
     progress.update()
 
 
-def doubts(registration: Registration, distances: ScanDistances, scan: Scan) -> list[str]:
+def doubts(registration: Registration, distances: ScanDistances, scan: Mesh) -> list[str]:
     """What a user should know before trusting the result."""
     found = []
     if registration.unit == "unknown":
@@ -92,7 +92,7 @@ def doubts(registration: Registration, distances: ScanDistances, scan: Scan) -> 
 
 
 def make_report(
-    registration: Registration, distances: ScanDistances, scan: Scan, warnings: list[str], seconds: dict[str, float]
+    registration: Registration, distances: ScanDistances, scan: Mesh, warnings: list[str], seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Plain numbers, ready for JSON."""
     judged = distances.distances_mm[distances.judged]
@@ -132,17 +132,17 @@ def draw(
     head: HeadModel,
     registration: Registration,
     distances: ScanDistances,
-    scan: Scan,
+    scan: Mesh,
     texture: np.ndarray,
     eyes: jax.Array,
 ) -> np.ndarray:
-    """Scan, head and distances, from the front, aside and from the side."""
+    """Mesh, head and distances, from the front, aside and from the side."""
     share = np.nan_to_num(distances.distances_mm) / SATURATED_MM
     heat = np.stack([np.interp(share, np.linspace(0.0, 1.0, len(_HEAT)), channel) for channel in _HEAT.T], axis=1)
     places = registration.scan.places  # a vertex that the file repeats along a seam is judged once, and shown each time
     heat[~np.isin(places, places[distances.judged])] = 0.75
     vertices = registration.placement.apply(registration.scan.vertices)
-    coloured = Scan(vertices, registration.scan.faces, colours=heat)
+    coloured = Mesh(vertices, registration.scan.faces, colours=heat)
     rows = []
     for yaw in _VIEWS_DEG:
         camera = from_front(registration.placement, yaw)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from digitaltwin.evaluation import read_landmarks
-from digitaltwin.geometry import Camera, camera_points, rough_alignment
+from digitaltwin.geometry import Camera, camera_points, procrustes_alignment
 from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
@@ -180,7 +180,7 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
     assert scan.uv is not None
     assert scan.texture is not None
     mean_landmarks = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
-    placement = rough_alignment(sitter.landmarks, mean_landmarks)
+    placement = procrustes_alignment(sitter.landmarks, mean_landmarks)
     angles = (0.0 if view == "front" else TURN_DEG, 0.0, 0.0)
     camera = aim_camera(
         placement.apply(sitter.landmarks).mean(axis=0),

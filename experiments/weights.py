@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from digitaltwin.avatar._report import held_out_points
 from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.geometry import align, camera_points, project, transform
+from digitaltwin.geometry import camera_points, procrustes_alignment, project
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io._files import make_folder, write_json
@@ -182,8 +182,8 @@ def _compare(head: HeadModel, truth: Scene, result: FitResult) -> Errors:
         off_truth = project(result.camera, result.vertices) - project(truth.camera, true_vertices)
 
         def off(found: Array, true: Array, with_scale: bool) -> Array:
-            move = align(found, true, weights=face.astype(found.dtype), with_scale=with_scale)
-            return over_face(jnp.sum((transform(move, found) - true) ** 2, axis=1))
+            move = procrustes_alignment(found, true, weights=face.astype(found.dtype), with_scale=with_scale)
+            return over_face(jnp.sum((move.apply(found) - true) ** 2, axis=1))
 
         turned = jnp.sum(result.rotation * truth.camera.rotation)  # the trace of one times the other's inverse
         failed = jnp.where(result.status == OK, 0.0, jnp.nan)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from digitaltwin.deformation._representation import Reference, decode, encode, make_reference
 from digitaltwin.deformation._sampling import Mixture, PolarConfig, mix, polar_mixture
-from digitaltwin.geometry import align, transform
+from digitaltwin.geometry import procrustes_alignment
 from digitaltwin.types import InputError
 
 _PAPER = PolarConfig()
@@ -108,7 +108,8 @@ def mixed_head(population: Population, mixture: Mixture, group: Int[Array, ""]) 
     """
     feature = mix(mixture, population.features, origin=population.origins[group])
     vertices = decode(population.reference, feature)
-    return transform(align(vertices, population.reference.vertices, weights=population.aligned_on), vertices)
+    aligned = procrustes_alignment(vertices, population.reference.vertices, weights=population.aligned_on)
+    return aligned.apply(vertices)
 
 
 def closest_subject(population: Population, vertices: Float[Array, "v 3"], group: Int[Array, ""]) -> Int[Array, ""]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from digitaltwin.evaluation._metrics import Comparison
-from digitaltwin.geometry import SurfaceTree, interpolation_matrix
+from digitaltwin.geometry import SurfaceTree
 from digitaltwin.registration import Landmarks, NonRigidConfig, lay_over
 
 
@@ -44,8 +44,8 @@ def corresponding_points(
     placed = np.asarray(comparison.vertices, np.float64)
     template = SurfaceTree(placed, faces, name="prediction")
     known = np.isfinite(landmarks[0]).all(axis=1) & np.isfinite(landmarks[1]).all(axis=1)
-    marked = template.closest(comparison.placement.apply(landmarks[0][known]))
-    rows = interpolation_matrix(template.faces[marked.faces], marked.barycentric, len(placed))
+    _, marked = template.closest(comparison.placement.apply(landmarks[0][known]))
+    rows = marked.matrix(template.faces, len(placed))
     return lay_over(placed, faces, scan, landmarks=Landmarks(rows, landmarks[1][known]), config=config)
 
 

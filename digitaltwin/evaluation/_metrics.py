@@ -14,14 +14,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from digitaltwin.geometry import IcpConfig, Placement, SurfacePoints, SurfaceTree, align_closest_points, rough_alignment
+from digitaltwin.geometry import IcpConfig, Similarity, SurfacePoints, SurfaceTree, procrustes_alignment
+from digitaltwin.geometry import icp as align_by_icp
 from digitaltwin.types import InputError
 
 
 class Comparison(NamedTuple):
     """A prediction laid over a scan."""
 
-    placement: Placement
+    placement: Similarity
     """What took the prediction there; the identity without landmarks."""
     vertices: Float[np.ndarray, "v 3"]
     """The prediction's vertices in the scan's frame."""
@@ -129,36 +130,36 @@ def compare_trees(
         return (np.linalg.norm(points - np.asarray(nose_tip, np.float64), axis=1) <= crop_mm) & (areas > 0.0)
 
     scan_counts = within(scan.vertices, scan.vertex_areas)
-    placement = Placement(1.0, np.eye(3), np.zeros(3))
+    placement = Similarity.identity()
     if landmarks is not None:
         icp = IcpConfig() if icp is None else icp
-        placement = rough_alignment(*landmarks, with_scale=icp.with_scale)
+        placement = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
         if icp.from_scan:
-            moved, near, other, start = scan, scan_counts, prediction, placement.inverse
+            moved, near, other, start = scan, scan_counts, prediction, placement.inverse()
         else:
             near = within(placement.apply(prediction.vertices), prediction.vertex_areas)
             moved, other, start = prediction, scan, placement
         points, normals = moved.vertices[near], moved.vertex_normals[near]
-        aligned = align_closest_points(points, normals, other, start, config=icp, count_borders=count_borders).placement
-        placement = aligned.inverse if icp.from_scan else aligned
+        aligned = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).placement
+        placement = aligned.inverse() if icp.from_scan else aligned
     placed = placement.apply(prediction.vertices)
 
     def distances(points: np.ndarray, counts: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
         """In the other surface's own frame, where its tree stands; NaN where they do not count."""
         apart, signed = np.full((2, len(points)), np.nan)
         asked = np.flatnonzero(counts)
-        closest = other.closest(points[asked])
+        positions, closest = other.closest(points[asked])
         if not count_borders:
             kept = ~other.on_rim(closest)
-            asked, closest = asked[kept], SurfacePoints(*(values[kept] for values in closest))
-        away = points[asked] - closest.points
+            asked, positions, closest = asked[kept], positions[kept], SurfacePoints(*(part[kept] for part in closest))
+        away = points[asked] - positions
         apart[asked] = np.linalg.norm(away, axis=1)
         signed[asked] = np.sum(away * other.normals[closest.faces], axis=1)
         return apart, signed
 
     counts = within(placed, prediction.vertex_areas)
     to_scan, signed = distances(placed, counts, scan)
-    to_prediction = placement.scale * distances(placement.undo(scan.vertices), scan_counts, prediction)[0]
+    to_prediction = placement.scale * distances(placement.inverse().apply(scan.vertices), scan_counts, prediction)[0]
     if np.isnan(to_scan).all() or np.isnan(to_prediction).all():
         raise InputError(
             "surfaces: nothing of them lies over one another within the crop; check alignment and nose tip."

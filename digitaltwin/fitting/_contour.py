@@ -154,7 +154,9 @@ def silhouettes(camera: Camera, candidates: Candidates) -> Int[Array, " l"]:
         For every line the index of its silhouette among the candidates of all lines, line by line.
     """
     points, normals = candidates
-    centre = -jnp.sum(camera_from_head(camera) * camera.translation[:, None], axis=0)  # of the camera, head frame
+    centre = -jnp.sum(
+        camera_from_head(camera.rotation) * camera.translation[:, None], axis=0
+    )  # of the camera, head frame
     sight = points - centre[None, None]
     squared = jnp.sum(sight**2, axis=2)
     away = jnp.sum(normals * sight, axis=2)  # positive where the surface is seen from within: the head hides it

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from digitaltwin.head import Anchors, HeadModel
+from digitaltwin.geometry import SurfacePoints
+from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import (
     CONTOUR,
     LANDMARK_COUNT,
@@ -112,7 +113,7 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
     return FacePoints(**table, importance=importance, contour=contour, eye_corners=eye_corners)
 
 
-def _on_skin(head: HeadModel, anchors: Anchors) -> dict[str, np.ndarray]:
+def _on_skin(head: HeadModel, anchors: SurfacePoints) -> dict[str, np.ndarray]:
     """Corners, weights, rest and modes of points of the skin."""
     corners = np.asarray(head.faces)[np.asarray(anchors.faces)]
     weights = np.asarray(anchors.barycentric, np.float64)

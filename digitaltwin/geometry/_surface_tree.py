@@ -1,30 +1,18 @@
 """A triangle mesh ready to be asked for closest points, on the host: a tree of boxes over its faces (libigl's).
 
-The same question in JAX, for batches on accelerators and with derivatives: :mod:`digitaltwin.geometry._closest_point`.
-
 Letters: n points, v vertices, f faces.
 """
 
 from functools import cached_property
-from typing import NamedTuple
 
 import igl
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from trimesh.triangles import points_to_barycentric
 
+from digitaltwin.geometry._barycentric import SurfacePoints
 from digitaltwin.geometry._surface import refuse_where
 from digitaltwin.types import InputError
-
-
-class SurfacePoints(NamedTuple):
-    """Points of a surface."""
-
-    points: Float[np.ndarray, "n 3"]
-    faces: Int[np.ndarray, " n"]
-    """Index of the face each lies on."""
-    barycentric: Float[np.ndarray, "n 3"]
-    """Its weights of that face's corners."""
 
 
 class SurfaceTree:
@@ -96,14 +84,14 @@ class SurfaceTree:
         """A number for each vertex that those at the same position share, as along the seams of a texture."""
         return self._places
 
-    def closest(self, points: Float[np.ndarray, "n 3"]) -> SurfacePoints:
-        """The surface's closest point to each of some points, exactly.
+    def closest(self, points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "n 3"], SurfacePoints]:
+        """Find the surface's closest point to each of some points, exactly.
 
         Args:
-            points: Anywhere, finite.
+            points: Points [n 3], anywhere, finite.
 
         Returns:
-            Where they are.
+            The closest points' positions, and the same as faces and barycentric coordinates.
 
         Raises:
             InputError: A point is not finite.
@@ -112,7 +100,7 @@ class SurfaceTree:
             >>> import numpy as np
             >>> square = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
             >>> tree = SurfaceTree(square, np.array([[0, 1, 2], [0, 2, 3]]))
-            >>> tree.closest(np.array([[1.5, 0.5, 3.0]])).points.tolist()
+            >>> tree.closest(np.array([[1.5, 0.5, 3.0]]))[0].tolist()
             [[1.5, 0.5, 0.0]]
         """
         given = np.ascontiguousarray(points, dtype=np.float64)
@@ -120,7 +108,7 @@ class SurfaceTree:
             raise InputError("points: are not all finite; leave out those that are not.")
         _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
-        return SurfacePoints(found, index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
+        return found, SurfacePoints(index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
 
     def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
         """Unit normals between those of the vertices, which turn without jumps from face to face.

@@ -5,7 +5,6 @@ from ._anthropometry import measure as measure
 from ._anthropometry import place_calipers as place_calipers
 from ._anthropometry import published as published
 from ._anthropometry import published_mixture as published_mixture
-from ._model import Anchors as Anchors
 from ._model import HeadModel as HeadModel
 from ._model import Regions as Regions
 from ._model import anchor_points as anchor_points

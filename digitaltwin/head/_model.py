@@ -17,20 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.geometry import interpolate
+from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head.markup import LANDMARK_COUNT, MESH_POINT_COUNT
 from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
-
-
-class Anchors(NamedTuple):
-    """Points fixed to the skin: barycentric coordinates on faces."""
-
-    faces: Int[Array, " k"]
-    """Index of the skin face each point lies on."""
-    barycentric: Float[Array, "k 3"]
-    """Weights of that face's three vertices; they sum to one."""
 
 
 class Regions(NamedTuple):
@@ -80,9 +71,9 @@ class HeadModel:
     """... and their weights, which sum to one."""
     parts_face_part: Int[Array, " q"]
     """Index into ``part_names`` for each parts face."""
-    landmarks: Anchors
+    landmarks: SurfacePoints
     """The 104 landmarks of :mod:`digitaltwin.head.markup`."""
-    mesh_points: Anchors
+    mesh_points: SurfacePoints
     """The 468 points of the face mesh."""
     mirror: Int[Array, " v"]
     """Index of each skin vertex's left-right mirror image."""
@@ -160,7 +151,7 @@ def _require(condition: bool, problem: str) -> None:
 
 
 _NAMES = ("expression_names", "other_expression_names", "group_names", "part_names")
-_BUNDLES: dict[str, type] = {"landmarks": Anchors, "mesh_points": Anchors, "regions": Regions}
+_BUNDLES: dict[str, type] = {"landmarks": SurfacePoints, "mesh_points": SurfacePoints, "regions": Regions}
 # Stored in half precision: displacements and bases (below 0.02 mm off), but neither positions nor texture coordinates.
 _HALF = (
     "expressions",
@@ -257,9 +248,11 @@ def landmark_points(head: HeadModel, vertices: Float[Array, "v 3"]) -> Float[Arr
     return anchor_points(head.landmarks, head.faces, vertices)
 
 
-def anchor_points(anchors: Anchors, faces: Int[Array, "f 3"], vertices: Float[Array, "v 3"]) -> Float[Array, "k 3"]:
+def anchor_points(
+    anchors: SurfacePoints, faces: Int[Array, "f 3"], vertices: Float[Array, "v 3"]
+) -> Float[Array, "k 3"]:
     """Positions of anchors on a deformed surface, in the frame of ``vertices``."""
-    return interpolate(vertices, faces[anchors.faces], anchors.barycentric)
+    return anchors.interpolate(vertices, faces)
 
 
 def neutral_shape(head: HeadModel, identity: Float[Array, " i"]) -> Float[Array, "v 3"]:

@@ -5,6 +5,5 @@ from ._images import photo_from_array as photo_from_array
 from ._images import read_image as read_image
 from ._images import write_image as write_image
 from .assets import asset_path as asset_path
-from .meshes import Scan as Scan
 from .meshes import read_scan as read_scan
 from .meshes import read_surface as read_surface

@@ -4,7 +4,7 @@ Letters: v vertices, f faces, h w rows and columns of a texture.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from digitaltwin.io._files import FilePath, reason
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 FORMATS = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
 LARGEST_BYTES = 2_000_000_000
@@ -20,19 +20,6 @@ LARGEST_BYTES = 2_000_000_000
 
 
 _STAND_IN_PX = 2  # edge of the grey picture that trimesh gives for a texture it cannot find
-
-
-class Scan(NamedTuple):
-    """A mesh as a scanner or another program leaves it, in a frame and unit of its own."""
-
-    vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
-    uv: Float[np.ndarray, "v 2"] | None = None
-    """Texture coordinates, v upward; None without a texture."""
-    texture: Float[np.ndarray, "h w 3"] | None = None
-    """sRGB in [0, 1]."""
-    colours: Float[np.ndarray, "v 3"] | None = None
-    """sRGB of the vertices, of a scan that has no texture but these."""
 
 
 def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
@@ -51,7 +38,7 @@ def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarr
     return np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64)
 
 
-def read_scan(path: FilePath) -> Scan:
+def read_scan(path: FilePath) -> Mesh:
     """A mesh with its texture or the colours of its vertices; of several textures one picture is made.
 
     Args:
@@ -64,7 +51,7 @@ def read_scan(path: FilePath) -> Scan:
         InputError: As :func:`read_surface`.
     """
     loaded = _load(Path(path), textured=True)
-    scan = Scan(np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64))
+    scan = Mesh(np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64))
     visual: Any = loaded.visual
     uv = getattr(visual, "uv", None)
     picture = _picture(getattr(visual, "material", None))

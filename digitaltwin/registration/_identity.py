@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Placement, SurfaceTree, lumped_mass
+from digitaltwin.geometry import Similarity, SurfaceTree, lumped_mass
 from digitaltwin.head import HeadModel
 from digitaltwin.registration._nonrigid import Landmarks, correspondence
 from digitaltwin.types import InputError, check_ranges
@@ -56,14 +56,14 @@ class FittedIdentity(NamedTuple):
     """The skin in the head frame [mm]."""
     identity: Float[np.ndarray, " i"]
     """c [mm]."""
-    placement: Placement
+    placement: Similarity
     """From the head frame to the surface's."""
 
 
 def fit_identity(
     head: HeadModel,
     surface: SurfaceTree,
-    start: Placement,
+    start: Similarity,
     *,
     weights: Float[np.ndarray, " v"] | None = None,
     landmarks: Landmarks | None = None,
@@ -116,7 +116,7 @@ def fit_identity(
         right[6:] -= found / deviation**2
         step = np.linalg.lstsq(normal, right, rcond=1e-12)[0]
         turn = Rotation.from_rotvec(step[:3]).as_matrix()
-        placement = placement.then(Placement(1.0, turn, middle + step[3:6] - turn @ middle))
+        placement = placement.then(Similarity(1.0, turn, middle + step[3:6] - turn @ middle))
         found = found + step[6:]
         neutral = mean + basis @ found
     return FittedIdentity(neutral, found, placement)

@@ -328,10 +328,10 @@ def correspondence(
     Returns:
         For every point.
     """
-    closest = surface.closest(points)
+    targets, closest = surface.closest(points)
     planes = surface.smooth_normals(closest)
-    weights = _trust(points, normals, closest.points, planes, reach_mm, most_turned_deg) * ~surface.on_rim(closest)
-    return Correspondence(closest.points, planes, np.sum(planes * (closest.points - points), axis=1), weights)
+    weights = _trust(points, normals, targets, planes, reach_mm, most_turned_deg) * ~surface.on_rim(closest)
+    return Correspondence(targets, planes, np.sum(planes * (targets - points), axis=1), weights)
 
 
 def _template_to_surface(
@@ -347,10 +347,10 @@ def _template_to_surface(
 def _surface_to_template(
     sample: SurfaceSample, template: SurfaceTree, weights: np.ndarray, part: Round, config: NonRigidConfig
 ) -> _Pulls:
-    closest = template.closest(sample.points)
+    positions, closest = template.closest(sample.points)
     corners = template.faces[closest.faces]
     facing = template.normals[closest.faces]
-    trust = _trust(sample.points, facing, closest.points, sample.normals, part.reach_mm, config.most_turned_deg)
+    trust = _trust(sample.points, facing, positions, sample.normals, part.reach_mm, config.most_turned_deg)
     trust *= np.sum(weights[corners] * closest.barycentric, axis=1) * ~template.on_rim(closest)
     kept = np.flatnonzero(trust)
     rows = interpolation_matrix(corners[kept], closest.barycentric[kept], len(weights))

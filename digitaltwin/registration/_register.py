@@ -14,13 +14,12 @@ from scipy.spatial import KDTree
 
 from digitaltwin.geometry import (
     IcpConfig,
-    Placement,
+    Similarity,
     SurfaceTree,
-    align_closest_points,
-    interpolation_matrix,
-    rough_alignment,
+    icp,
+    procrustes_alignment,
+    smoothstep,
 )
-from digitaltwin.geometry._smoothstep import ramp
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import ALIGNMENT, LANDMARK_COUNT
@@ -66,7 +65,7 @@ class Registration(NamedTuple):
     """The head of the model nearest to it, which it was bent from [mm]."""
     identity: Float[np.ndarray, " i"]
     """That head's coefficients [mm]."""
-    placement: Placement
+    placement: Similarity
     """From the head frame to the scan's own frame and unit."""
     unit: str
     """Of the scan, as guessed from its landmarks: a key of UNITS_MM, or "unknown"."""
@@ -126,8 +125,8 @@ def register_scan(
     finite = np.isfinite(known).all(axis=1)
     if finite.sum() < 4:
         raise InputError(f"landmarks: only {finite.sum()} are known; give at least four.")
-    rough = rough_alignment((rows @ mean)[finite], known[finite], with_scale=True)
-    unlike = unlikeness((rows @ mean)[finite], rough.undo(known[finite]))
+    rough = procrustes_alignment((rows @ mean)[finite], known[finite], with_scale=True)
+    unlike = unlikeness((rows @ mean)[finite], rough.inverse().apply(known[finite]))
     if unlike > MOST_UNLIKE:
         raise InputError(
             f"landmarks: are not a face's (off by {100 * unlike:.0f} % of its size); give the seven in the order of "
@@ -136,20 +135,20 @@ def register_scan(
     unit, scale = guess_unit(rough.scale)
     rough = _with_scale((rows @ mean)[finite], known[finite], rough, scale)
 
-    surface = SurfaceTree(rough.undo(np.asarray(vertices, np.float64)), faces, name="scan")
+    surface = SurfaceTree(rough.inverse().apply(np.asarray(vertices, np.float64)), faces, name="scan")
     turned = _points_inwards(mean, skin, surface)
     if turned:
         surface = SurfaceTree(surface.vertices, surface.faces[:, ::-1], name="scan")
     weights = _beside_hair(head, config.scalp)
     template = SurfaceTree(mean, skin, name="head")
     used = weights > 0.0
-    still = Placement(1.0, np.eye(3), np.zeros(3))
-    placed = align_closest_points(mean[used], template.vertex_normals[used], surface, still, config=config.icp)
-    marks = Landmarks(rows, rough.undo(known))
+    still = Similarity.identity()
+    placed = icp(mean[used], template.vertex_normals[used], surface, still, config=config.icp)
+    marks = Landmarks(rows, rough.inverse().apply(known))
     fitted = fit_identity(head, surface, placed.placement, weights=weights, landmarks=marks, config=config.identity)
     # From here on in the head's own frame, which the fit has found.
-    surface = SurfaceTree(fitted.placement.undo(surface.vertices), surface.faces, name="scan")
-    marks = Landmarks(rows, fitted.placement.undo(marks.positions))
+    surface = SurfaceTree(fitted.placement.inverse().apply(surface.vertices), surface.faces, name="scan")
+    marks = Landmarks(rows, fitted.placement.inverse().apply(marks.positions))
     touching = _touching_lips(head, fitted.neutral) if _is_closed(marks.positions) else None
     weights = weights * _under_hair(head, fitted.neutral, surface, config.scalp)
     laid = lay_over(
@@ -179,7 +178,7 @@ def scan_distances(head: HeadModel, registration: Registration) -> ScanDistances
     """
     scan, faces = registration.scan, np.asarray(head.faces)
     skin = SurfaceTree(registration.vertices, faces, name="skin")
-    closest = skin.closest(scan.vertices)
+    positions, closest = skin.closest(scan.vertices)
     rows = _landmark_rows(head)
     own = rows @ registration.vertices
     left_out = np.asarray(head.regions.scalp) | boundary_vertices(faces, len(registration.vertices))
@@ -190,7 +189,7 @@ def scan_distances(head: HeadModel, registration: Registration) -> ScanDistances
     once = np.zeros(len(judged), bool)  # of a position that the file repeats
     once[np.unique(np.where(lost, -1, scan.places), return_index=True)[1]] = True
     return ScanDistances(
-        np.where(lost, np.nan, np.linalg.norm(scan.vertices - closest.points, axis=1)),
+        np.where(lost, np.nan, np.linalg.norm(scan.vertices - positions, axis=1)),
         judged & once,
         np.linalg.norm(registration.landmarks - own, axis=1),
     )
@@ -225,7 +224,7 @@ def guess_unit(units_per_mm: float) -> tuple[str, float]:
 
 def _beside_hair(head: HeadModel, scalp: float) -> Float[np.ndarray, " v"]:
     """What the scan counts at each vertex: hair hangs over, so the scalp fades in."""
-    return scalp + (1.0 - scalp) * np.asarray(ramp(_from_scalp(head), 0.0, _HAIR_MM))
+    return scalp + (1.0 - scalp) * np.asarray(smoothstep(_from_scalp(head), 0.0, _HAIR_MM))
 
 
 def _under_hair(
@@ -233,10 +232,10 @@ def _under_hair(
 ) -> Float[np.ndarray, " v"]:
     """0 where the scan stands off the nearest head of the model, towards the scalp: sideburns, locks; else 1."""
     skin = SurfaceTree(neutral, np.asarray(head.faces), name="head")
-    closest = surface.closest(neutral)
-    outside = np.sum(skin.vertex_normals * (closest.points - neutral), axis=1)
-    near = 1.0 - ramp(_from_scalp(head), 0.0, 3.0 * _HAIR_MM)
-    hair = jnp.sqrt(near) * ramp(jnp.asarray(outside), _THIN_MM, 2.0 * _THIN_MM)
+    closest, _ = surface.closest(neutral)
+    outside = np.sum(skin.vertex_normals * (closest - neutral), axis=1)
+    near = 1.0 - smoothstep(_from_scalp(head), 0.0, 3.0 * _HAIR_MM)
+    hair = jnp.sqrt(near) * smoothstep(jnp.asarray(outside), _THIN_MM, 2.0 * _THIN_MM)
     return np.asarray(1.0 - (1.0 - scalp) * hair, np.float64)
 
 
@@ -274,13 +273,12 @@ def _all_landmarks(landmarks: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "10
 
 
 def _landmark_rows(head: HeadModel) -> sp.csr_array:
-    corners = np.asarray(head.faces)[np.asarray(head.landmarks.faces)]
-    return interpolation_matrix(corners, np.asarray(head.landmarks.barycentric), len(head.mean))
+    return head.landmarks.matrix(np.asarray(head.faces), len(head.mean))
 
 
-def _with_scale(points: np.ndarray, targets: np.ndarray, rough: Placement, scale: float) -> Placement:
+def _with_scale(points: np.ndarray, targets: np.ndarray, rough: Similarity, scale: float) -> Similarity:
     """The same rotation, another size, about the landmarks' middle."""
-    return Placement(scale, rough.rotation, targets.mean(axis=0) - scale * rough.rotation @ points.mean(axis=0))
+    return Similarity(scale, rough.rotation, targets.mean(axis=0) - scale * rough.rotation @ points.mean(axis=0))
 
 
 def _points_inwards(mean: np.ndarray, faces: np.ndarray, surface: SurfaceTree) -> bool:
@@ -288,8 +286,8 @@ def _points_inwards(mean: np.ndarray, faces: np.ndarray, surface: SurfaceTree) -
     template = SurfaceTree(mean, faces, name="head")
     some = np.linspace(0, len(surface.faces) - 1, min(_FACES_ASKED, len(surface.faces))).astype(int)
     middle = surface.vertices[surface.faces[some]].mean(axis=1)
-    closest = template.closest(middle)
-    near = np.linalg.norm(closest.points - middle, axis=1) < 10.0
+    positions, closest = template.closest(middle)
+    near = np.linalg.norm(positions - middle, axis=1) < 10.0
     facing = np.sum(template.normals[closest.faces] * surface.normals[some], axis=1)
     near &= np.abs(facing) > 0.5  # what stands across tells nothing
     if not near.any():

@@ -17,15 +17,14 @@ from jaxtyping import Float, Int
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Placement, rough_alignment
+from digitaltwin.geometry import Similarity, procrustes_alignment
 from digitaltwin.geometry._surface import refuse_where
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LANDMARK_COUNT
-from digitaltwin.io.meshes import Scan
 from digitaltwin.perception import Perception, detect_landmarks, load_perception
 from digitaltwin.registration._register import MOST_UNLIKE, unlikeness
 from digitaltwin.render import project, rasterize
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 _SIZE = 512  # of a view [px]
 _FINER = 2  # samples a pixel, each way
@@ -54,7 +53,7 @@ class View(NamedTuple):
     """Cosine between the surface's normal and the line of sight, whichever side is seen."""
 
 
-def find_landmarks(head: HeadModel, scan: Scan, *, perception: Perception | None = None) -> Float[np.ndarray, "104 3"]:
+def find_landmarks(head: HeadModel, scan: Mesh, *, perception: Perception | None = None) -> Float[np.ndarray, "104 3"]:
     """Find the landmarks of a scan of a head.
 
     Args:
@@ -86,7 +85,7 @@ def find_landmarks(head: HeadModel, scan: Scan, *, perception: Perception | None
 
 
 def colours_at(
-    scan: Scan, faces: Int[np.ndarray, " p"], barycentric: Float[np.ndarray, "p 3"]
+    scan: Mesh, faces: Int[np.ndarray, " p"], barycentric: Float[np.ndarray, "p 3"]
 ) -> Float[np.ndarray, "p 3"] | None:
     """The scan's colours at points of it.
 
@@ -116,10 +115,10 @@ class _Stand(NamedTuple):
 
     unlike: float
     """See :func:`digitaltwin.registration._register.unlikeness`."""
-    placement: Placement
+    placement: Similarity
 
 
-def _first_sight(expected: np.ndarray, scan: Scan, perception: Perception) -> Placement:
+def _first_sight(expected: np.ndarray, scan: Mesh, perception: Perception) -> Similarity:
     """The pose under which a scan, looked at from all around, is most like a face."""
     best = None
     for directions in (_axes(), _corners()):
@@ -138,7 +137,7 @@ def _first_sight(expected: np.ndarray, scan: Scan, perception: Perception) -> Pl
     )
 
 
-def _between_deg(first: Placement, second: Placement) -> float:
+def _between_deg(first: Similarity, second: Similarity) -> float:
     """Angle between two rotations."""
     return float(np.rad2deg(Rotation.from_matrix(first.rotation.T @ second.rotation).magnitude()))
 
@@ -153,7 +152,7 @@ def _corners() -> list[np.ndarray]:
     return list(signs / np.sqrt(3.0))
 
 
-def _from_outside(scan: Scan, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _from_outside(scan: Mesh, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """A camera that shows the whole scan: its axes (right, down, forward) as rows, what it looks at, half its width."""
     used = scan.vertices[np.unique(scan.faces)]
     low, high = np.quantile(used, [0.005, 0.995], axis=0)
@@ -164,7 +163,9 @@ def _from_outside(scan: Scan, direction: np.ndarray) -> tuple[np.ndarray, np.nda
     return axes, (low + high) / 2.0, 0.55 * float(np.linalg.norm(high - low))
 
 
-def from_front(placement: Placement, yaw_deg: float, *, pitch_deg: float = 0.0) -> tuple[np.ndarray, np.ndarray, float]:
+def from_front(
+    placement: Similarity, yaw_deg: float, *, pitch_deg: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, float]:
     """A camera for :func:`look` that shows a head which stands so, turned to its left and down.
 
     Args:
@@ -184,7 +185,7 @@ def from_front(placement: Placement, yaw_deg: float, *, pitch_deg: float = 0.0) 
 
 
 def _read(
-    scan: Scan, axes: np.ndarray, middle: np.ndarray, half_width: float, perception: Perception
+    scan: Mesh, axes: np.ndarray, middle: np.ndarray, half_width: float, perception: Perception
 ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, " k"]]:
     """The landmarks that a camera sees, on the surface, and how squarely; NaN and 0 where there is none."""
     view = look(scan, axes, middle, half_width)
@@ -206,7 +207,7 @@ def _read(
 
 
 def look(
-    scan: Scan,
+    scan: Mesh,
     axes: Float[np.ndarray, "3 3"],
     middle: Float[np.ndarray, " 3"],
     half_width: float,
@@ -250,10 +251,10 @@ def _stand(expected: np.ndarray, found: np.ndarray) -> _Stand | None:
     if known.sum() < _FEWEST_HITS:
         return None
     try:
-        placement = rough_alignment(expected[known], found[known], with_scale=True)
+        placement = procrustes_alignment(expected[known], found[known], with_scale=True)
     except InputError:
         return None
-    unlike = unlikeness(expected[known], placement.undo(found[known]))
+    unlike = unlikeness(expected[known], placement.inverse().apply(found[known]))
     return _Stand(unlike, placement) if unlike < MOST_UNLIKE else None
 
 

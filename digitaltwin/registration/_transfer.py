@@ -13,13 +13,12 @@ from jaxtyping import Float
 
 from digitaltwin.geometry import SurfaceTree
 from digitaltwin.head import HeadModel
-from digitaltwin.io.meshes import Scan
 from digitaltwin.registration._register import Registration
 from digitaltwin.registration._scan_landmarks import colours_at
 from digitaltwin.render import linear_from_srgb
 from digitaltwin.texture import Projection, TextureLayout
 from digitaltwin.texture._projection import bare_share, feathered, texture_image
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 _TRUSTED_MM, _LOST_MM = 2.5, 5.0  # gap up to which a colour is taken, and from which on it is not
 _ALIKE, _ACROSS = 0.6, 0.3  # cosine between the normals, likewise
@@ -27,7 +26,7 @@ _AT_ONCE = 250_000  # texels, which bounds the memory
 
 
 def transfer_texture(
-    head: HeadModel, layout: TextureLayout, registration: Registration, scan: Scan, *, hair: bool = False
+    head: HeadModel, layout: TextureLayout, registration: Registration, scan: Mesh, *, hair: bool = False
 ) -> Projection:
     """Take the colours of a scan over to the head's texture.
 
@@ -68,13 +67,13 @@ def transfer_texture(
 
 
 def _looked_up(
-    scan: Scan, surface: SurfaceTree, skin: SurfaceTree, corners: np.ndarray, barycentric: np.ndarray
+    scan: Mesh, surface: SurfaceTree, skin: SurfaceTree, corners: np.ndarray, barycentric: np.ndarray
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
     """Colours at some texels, sRGB, and how far they are to be trusted."""
     points = np.einsum("nc,ncd->nd", barycentric, skin.vertices[corners])
     normals = np.einsum("nc,ncd->nd", barycentric, skin.vertex_normals[corners])
-    closest = surface.closest(points)
-    gap = np.linalg.norm(closest.points - points, axis=1)
+    positions, closest = surface.closest(points)
+    gap = np.linalg.norm(positions - points, axis=1)
     facing = np.sum(normals * surface.normals[closest.faces], axis=1) / np.linalg.norm(normals, axis=1)
     trust = np.clip((_LOST_MM - gap) / (_LOST_MM - _TRUSTED_MM), 0.0, 1.0)
     trust *= np.clip((facing - _ACROSS) / (_ALIKE - _ACROSS), 0.0, 1.0) * ~surface.on_rim(closest)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from digitaltwin.geometry._smoothstep import ramp
+from digitaltwin.geometry import smoothstep
 from digitaltwin.render import linear_from_srgb, srgb_from_linear
 from digitaltwin.types import InputError
 
@@ -55,18 +55,18 @@ def eye_texture(
     fibres = _waves(fibre_key, phi + 0.06 * jnp.sin(9 * across), 24, 90)
     # Lighter collarette round the pupil, darker limbal ring: what makes an iris read as one from afar.
     tone = 1 + 0.30 * fibres * jnp.sin(jnp.pi * across) + 0.35 * jnp.exp(-(((across - 0.25) / 0.15) ** 2))
-    tone *= 1 - 0.75 * ramp(across, 0.72, 1.0)
+    tone *= 1 - 0.75 * smoothstep(across, 0.72, 1.0)
     colour = linear_from_srgb(jnp.asarray(iris, jnp.float32))[None, None] * tone[..., None]
 
-    back = ramp(theta, _IRIS, 1.5)
+    back = smoothstep(theta, _IRIS, 1.5)
     white = _mix(jnp.array([0.69, 0.66, 0.62]), jnp.array([0.50, 0.33, 0.29]), back)
     veins = jnp.exp(-jnp.abs(_waves(vein_key, phi + 0.25 * jnp.sin(5 * theta), 7, 40)) / 0.04) * back
     white *= 1 - veins[..., None] * jnp.array([0.05, 0.22, 0.22])[None, None]
 
     # The borders are soft by a few texels of the real eye's own blur, which also keeps them from aliasing.
-    iris_or_white = _mix_pictures(colour, white, ramp(theta, _IRIS - 0.03, _IRIS + 0.05))
+    iris_or_white = _mix_pictures(colour, white, smoothstep(theta, _IRIS - 0.03, _IRIS + 0.05))
     pupil = jnp.full((size, size, 3), 0.004)
-    return srgb_from_linear(_mix_pictures(pupil, iris_or_white, ramp(theta, _PUPIL - 0.03, _PUPIL + 0.03)))
+    return srgb_from_linear(_mix_pictures(pupil, iris_or_white, smoothstep(theta, _PUPIL - 0.03, _PUPIL + 0.03)))
 
 
 def seen_iris_colour(

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.geometry import vertex_normals
+from digitaltwin.geometry import smoothstep, vertex_normals
 from digitaltwin.geometry._normals import normalize
-from digitaltwin.geometry._smoothstep import ramp
 from digitaltwin.render import lab_from_linear, project, rasterize, sample_texture
 from digitaltwin.render._window import linear_window
 from digitaltwin.texture._layout import SMALLEST, TextureLayout
@@ -181,8 +180,8 @@ def _project(
 
     colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
     visible = feathered(texture_image(seen[:, None].astype(jnp.float32), layout.texel, size=size), layout.covered)
-    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * ramp(cosine, 0.25, 0.6)
-    weight *= ramp(layout.oval_mm, -10.0, 8.0) * bare_share(colour, weight, layout, size=size)
+    weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * smoothstep(cosine, 0.25, 0.6)
+    weight *= smoothstep(layout.oval_mm, -10.0, 8.0) * bare_share(colour, weight, layout, size=size)
     return Projection(
         texture_image(jnp.where(weight[:, None] > 0, colour, 0), layout.texel, size=size),
         texture_image(weight[:, None], layout.texel, size=size)[..., 0],
@@ -204,9 +203,9 @@ def bare_share(
         1 on the face, beard and brows included; outside the oval, just within it and high on the forehead the likeness
         to the skin of the face, which keeps hair, hats and collars off the head.
     """
-    likeness = skin_likeness(linear, weight * ramp(layout.oval_mm, 0.0, 20.0))
+    likeness = skin_likeness(linear, weight * smoothstep(layout.oval_mm, 0.0, 20.0))
     likeness = 1 - _spread(texture_image(1 - likeness[:, None], layout.texel, size=size)).reshape(-1)[layout.texel]
-    inside = ramp(layout.bare_mm, 4.0, 22.0)
+    inside = smoothstep(layout.bare_mm, 4.0, 22.0)
     return inside + (1 - inside) * likeness
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry import align
+from digitaltwin.geometry import procrustes_alignment
 from experiments.assets import population
 from experiments.assets.source import Source, sphere
 
@@ -20,7 +20,7 @@ FACE_RADIUS_MM = 95.0
 
 @jax.jit
 def _align(points: jax.Array, onto: jax.Array) -> tuple[jax.Array, jax.Array]:
-    motion = align(points, onto)
+    motion = procrustes_alignment(points, onto)
     return motion.rotation, motion.translation
 
 

@@ -12,7 +12,7 @@ from digitaltwin.evaluation import (
     compare_trees,
     mesh_complexity,
 )
-from digitaltwin.geometry import IcpConfig, SurfaceTree, align_closest_points, rough_alignment
+from digitaltwin.geometry import IcpConfig, SurfaceTree, icp, procrustes_alignment
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.types import InputError
@@ -112,8 +112,8 @@ def test_closest_points_agree_with_the_motion_that_was_made(face):
     front = vertices[:, 2] > 0.0
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     moved = (vertices @ turn.T + [3.0, -2.0, 4.0])[front]
-    start = rough_alignment(np.eye(3), np.eye(3))
-    found = align_closest_points(moved, (mesh.vertex_normals @ turn.T)[front], scan, start)
+    start = procrustes_alignment(np.eye(3), np.eye(3))
+    found = icp(moved, (mesh.vertex_normals @ turn.T)[front], scan, start)
     np.testing.assert_allclose(found.placement.apply(moved), vertices[front], atol=0.02)
     assert found.converged
     assert found.rms_mm < 0.01
@@ -127,9 +127,9 @@ def test_the_alignment_with_another_person_comes_to_rest(head, crop_mm):
     one, other = (np.asarray(shape, np.float64) for shape in shapes)
     faces, scan = np.asarray(head.faces), SurfaceTree(other, np.asarray(head.faces))
     seven, target = (np.asarray(landmark_points(head, shape), np.float64)[ALIGNMENT] for shape in shapes)
-    start, normals = rough_alignment(seven, target), SurfaceTree(one, faces).vertex_normals
+    start, normals = procrustes_alignment(seven, target), SurfaceTree(one, faces).vertex_normals
     near = (np.linalg.norm(start.apply(one) - target[4], axis=1) < crop_mm) & (np.linalg.norm(normals, axis=1) > 0.5)
-    found = align_closest_points(one[near], normals[near], scan, start)
+    found = icp(one[near], normals[near], scan, start)
     assert found.converged
     assert found.iterations <= 40
 
@@ -142,10 +142,10 @@ def test_normals_turn_smoothly_across_seams():
     np.testing.assert_allclose(tree.vertex_normals[tree.faces], tree.vertices[tree.faces] / 100.0, atol=0.01)
     points = np.random.default_rng(0).normal(size=(500, 3))
     points *= 110.0 / np.linalg.norm(points, axis=1, keepdims=True)
-    np.testing.assert_allclose(tree.smooth_normals(tree.closest(points)), points / 110.0, atol=0.02)
+    np.testing.assert_allclose(tree.smooth_normals(tree.closest(points)[1]), points / 110.0, atol=0.02)
     sheet = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     folded = SurfaceTree(sheet, np.array([[0, 1, 2], [0, 2, 1]]))
-    assert np.abs(folded.smooth_normals(folded.closest(sheet))[:, 2]).min() == 1.0, "a face's own where they cancel"
+    assert np.abs(folded.smooth_normals(folded.closest(sheet)[1])[:, 2]).min() == 1.0, "a face's own where they cancel"
 
 
 def test_from_the_scan_the_distances_themselves_are_least(face):
@@ -163,8 +163,8 @@ def test_from_the_scan_the_distances_themselves_are_least(face):
         scale, turn = np.exp(change[6]) * found.placement.scale, Rotation.from_rotvec(change[:3]).as_matrix()
         middle = counted.mean(axis=0)
         unmoved = (counted - middle - change[3:6]) @ turn / np.exp(change[6]) + middle
-        there = found.placement.undo(unmoved)
-        return np.mean(np.sum((there - prediction.closest(there).points) ** 2, axis=1)) * scale**2
+        there = found.placement.inverse().apply(unmoved)
+        return np.mean(np.sum((there - prediction.closest(there)[0]) ** 2, axis=1)) * scale**2
 
     least = mean_square(np.zeros(7))
     assert np.sqrt(least) == pytest.approx(np.sqrt(np.nanmean(found.scan_mm**2)))

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry import interpolate, interpolation_matrix
+from digitaltwin.geometry import SurfacePoints, interpolate, interpolation_matrix
 
 
 def test_matrix_and_interpolation_agree(head):
@@ -24,3 +24,12 @@ def test_affine_maps_pass_through():
     before = interpolate(jnp.float32(values), corners, weights)
     after = interpolate(jnp.float32(values @ map_ + shift), corners, weights)
     np.testing.assert_allclose(before @ map_ + shift[None], after, atol=1e-5)
+
+
+def test_surface_points_interpolate_alike_on_the_host_in_jax_and_as_a_matrix(head):
+    faces, values = np.asarray(head.faces), np.asarray(head.mean, np.float64)
+    on_host = SurfacePoints(*(np.asarray(part) for part in head.landmarks))
+    expected = on_host.interpolate(values, faces)
+    assert isinstance(expected, np.ndarray)
+    np.testing.assert_allclose(head.landmarks.interpolate(head.mean, head.faces), expected, atol=1e-4)
+    np.testing.assert_allclose(on_host.matrix(faces, len(values)) @ values, expected, atol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitaltwin.geometry import align
+from digitaltwin.geometry import procrustes_alignment
 from digitaltwin.head import (
     Measurements,
     load_subjects,
@@ -121,7 +121,7 @@ def test_faces_are_nearly_symmetric_and_not_quite(head, shapes):
 def test_faces_are_aligned(head, shapes):
     face = np.asarray(head.regions.face)
     mean = jnp.asarray(shapes.mean(0)[face])
-    motions = jax.vmap(lambda points: align(points, mean))(jnp.asarray(shapes[:, face]))
+    motions = jax.vmap(lambda points: procrustes_alignment(points, mean))(jnp.asarray(shapes[:, face]))
     turned = np.degrees(np.arccos(np.clip((np.trace(np.asarray(motions.rotation), axis1=1, axis2=2) - 1) / 2, -1, 1)))
     assert turned.max() < 0.5
     assert np.linalg.norm(shapes[:, face].mean(1) - shapes[:, face].mean((0, 1)), axis=1).max() < 0.3

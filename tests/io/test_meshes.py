@@ -27,7 +27,7 @@ def test_quadrilaterals_negative_indices_and_seams_of_an_obj(tmp_path):
     vertices, faces = read_surface(tmp_path / "two.obj")
     tree = SurfaceTree(vertices, faces)
     assert tree.areas.sum() == pytest.approx(2.0)
-    middle = tree.closest(np.array([[1.0, 0.5, 3.0], [2.5, 0.5, 0.0], [0.5, 0.5, 1.0]]))
+    _, middle = tree.closest(np.array([[1.0, 0.5, 3.0], [2.5, 0.5, 0.0], [0.5, 0.5, 1.0]]))
     assert tree.on_rim(middle).tolist() == [False, True, False], "a seam is no border"
 
 

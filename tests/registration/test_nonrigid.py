@@ -22,7 +22,7 @@ def ellipsoid() -> trimesh.Trimesh:
 
 def gaps(vertices: np.ndarray, faces: np.ndarray, target: trimesh.Trimesh) -> np.ndarray:
     tree = SurfaceTree(vertices, faces)
-    return np.linalg.norm(target.vertices - tree.closest(np.asarray(target.vertices)).points, axis=1)
+    return np.linalg.norm(target.vertices - tree.closest(np.asarray(target.vertices))[0], axis=1)
 
 
 def test_what_lies_on_the_surface_stays(ball):
@@ -83,9 +83,9 @@ def test_a_round_is_the_minimum_of_the_energy_that_is_written_down(ball, ellipso
     template, mass = SurfaceTree(vertices, faces), lumped_mass(vertices, faces)
     own = correspondence(vertices, template.vertex_normals, surface, 10.0, config.most_turned_deg)
     sample = sample_surface(surface, vertices, config)
-    closest = template.closest(sample.points)
-    gap = np.sum(sample.normals * (closest.points - sample.points), axis=1)
-    trust = (np.linalg.norm(closest.points - sample.points, axis=1) <= 10.0) * (
+    positions, closest = template.closest(sample.points)
+    gap = np.sum(sample.normals * (positions - sample.points), axis=1)
+    trust = (np.linalg.norm(positions - sample.points, axis=1) <= 10.0) * (
         (10 / 3) ** 2 / ((10 / 3) ** 2 + gap**2)
     ) ** 2
     trust *= np.sum(template.normals[closest.faces] * sample.normals, axis=1) > 0.5

@@ -9,7 +9,7 @@ import trimesh
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Placement, SurfaceTree
+from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
 from digitaltwin.registration import RegistrationConfig, fit_identity, guess_unit, register_scan, scan_distances
@@ -23,7 +23,7 @@ class Known(NamedTuple):
     """Of the scan, in its own frame and centimetres."""
     faces: np.ndarray
     landmarks: np.ndarray
-    placement: Placement
+    placement: Similarity
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def known(head) -> Known:
         near = np.exp(-0.5 * np.sum((person - centre) ** 2, axis=1) / 15.0**2)
         person = person + 1.5 * near[:, None] * rng.normal(size=3)
     vertices, faces = trimesh.remesh.subdivide(person, np.asarray(head.faces))
-    placement = Placement(
+    placement = Similarity(
         0.1, Rotation.from_euler("yxz", [70.0, 25.0, -160.0], degrees=True).as_matrix(), np.array([3.0, -20.0, 90.0])
     )
     landmarks = np.asarray(landmark_points(head, jnp.asarray(person, jnp.float32)), np.float64)
@@ -61,7 +61,7 @@ def test_it_finds_the_person_where_the_scan_stands(head, known, registered):
     # To the surface at once; along it, where nothing but stiffness says what belongs to what, less exactly.
     surface = SurfaceTree(known.vertices, known.faces)
     face = np.asarray(head.regions.face)
-    off = 10.0 * np.linalg.norm(surface.closest(there).points - there, axis=1)[face]
+    off = 10.0 * np.linalg.norm(surface.closest(there)[0] - there, axis=1)[face]
     assert off.mean() < 0.1
     assert np.quantile(off, 0.99) < 0.5
     along = on_face(head, 10.0 * there, 10.0 * known.placement.apply(known.person))
@@ -81,7 +81,7 @@ def test_seven_landmarks_are_enough_and_faces_may_point_inwards(head, known, reg
 
 
 def test_half_a_scan_leaves_the_rest_of_the_head_a_head(head, known):
-    front = np.flatnonzero(known.placement.undo(known.vertices)[known.faces].mean(axis=1)[:, 2] > -60.0)
+    front = np.flatnonzero(known.placement.inverse().apply(known.vertices)[known.faces].mean(axis=1)[:, 2] > -60.0)
     half = register_scan(head, known.vertices, known.faces[front], known.landmarks)
     back = np.asarray(head.mean)[:, 2] < -120.0
     away = np.linalg.norm(half.vertices - half.model, axis=1)
@@ -90,11 +90,11 @@ def test_half_a_scan_leaves_the_rest_of_the_head_a_head(head, known):
 
 
 def test_identity_alone_comes_as_near_as_the_model_can(head, known):
-    surface = SurfaceTree(known.placement.undo(known.vertices), known.faces)
-    start = Placement(1.0, Rotation.from_euler("y", 4.0, degrees=True).as_matrix(), np.array([2.0, -3.0, 1.0]))
+    surface = SurfaceTree(known.placement.inverse().apply(known.vertices), known.faces)
+    start = Similarity(1.0, Rotation.from_euler("y", 4.0, degrees=True).as_matrix(), np.array([2.0, -3.0, 1.0]))
     found = fit_identity(head, surface, start)
     there = found.placement.apply(found.neutral)
-    gap = np.linalg.norm(surface.closest(there).points - there, axis=1)[np.asarray(head.regions.face)]
+    gap = np.linalg.norm(surface.closest(there)[0] - there, axis=1)[np.asarray(head.regions.face)]
     assert gap.mean() < 0.6
     np.testing.assert_allclose(
         found.neutral - np.asarray(head.mean, np.float64),

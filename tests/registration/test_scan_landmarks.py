@@ -4,23 +4,23 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.evaluation import read_landmarks
-from digitaltwin.geometry import Placement
+from digitaltwin.geometry import Similarity
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
 from digitaltwin.io.assets import asset_path
-from digitaltwin.io.meshes import Scan, read_scan
+from digitaltwin.io.meshes import read_scan
 from digitaltwin.registration import _scan_landmarks as views
 from digitaltwin.registration import colours_at, find_landmarks, from_front, look
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
+def scan() -> Mesh:
     return read_scan(asset_path("scan.glb"))
 
 
 def test_the_landmarks_of_a_scan_that_lies_anyhow_are_where_people_set_them(head, scan):
     annotated = read_landmarks(asset_path("scan.csv"), scan.vertices)
-    lying = Placement(
+    lying = Similarity(
         1000.0,
         Rotation.from_euler("xyz", [-95.0, 20.0, 170.0], degrees=True).as_matrix(),
         np.array([40.0, 900.0, -70.0]),
@@ -35,7 +35,7 @@ def test_the_landmarks_of_a_scan_that_lies_anyhow_are_where_people_set_them(head
 
 
 def test_a_view_shows_what_is_in_front_in_the_scans_own_colours(scan):
-    upright = Placement(0.001, np.eye(3), np.array([-0.012, -0.01, 0.0]))
+    upright = Similarity(0.001, np.eye(3), np.array([-0.012, -0.01, 0.0]))
     view = look(scan, *from_front(upright, 0.0), size=64)
     assert view.face.shape == (128, 128)
     hit = view.face >= 0
@@ -46,9 +46,9 @@ def test_a_view_shows_what_is_in_front_in_the_scans_own_colours(scan):
     assert colours is not None
     red, green, blue = colours.mean(axis=0)
     assert red > green > blue, "skin"
-    grey = look(Scan(scan.vertices, scan.faces), *from_front(upright, 0.0), size=64)
+    grey = look(Mesh(scan.vertices, scan.faces), *from_front(upright, 0.0), size=64)
     assert np.ptp(grey.picture, axis=2).max() < 1e-12
-    assert colours_at(Scan(scan.vertices, scan.faces), view.face[hit], view.barycentric[hit]) is None
+    assert colours_at(Mesh(scan.vertices, scan.faces), view.face[hit], view.barycentric[hit]) is None
 
 
 def test_colours_of_vertices_and_texels_are_interpolated():
@@ -56,7 +56,7 @@ def test_colours_of_vertices_and_texels_are_interpolated():
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     texture = np.zeros((2, 2, 3))
     texture[0, 1] = [1.0, 0.5, 0.25]  # the upper right texel, in the corner of vertex 2
-    textured = Scan(square, faces, uv=square[:, :2], texture=texture)
+    textured = Mesh(square, faces, uv=square[:, :2], texture=texture)
     at_corner = colours_at(textured, np.array([0]), np.array([[0.0, 0.0, 1.0]]))
     np.testing.assert_allclose(at_corner, [[1.0, 0.5, 0.25]])
     middle = colours_at(textured, np.array([0]), np.array([[0.5, 0.0, 0.5]]))
@@ -64,7 +64,7 @@ def test_colours_of_vertices_and_texels_are_interpolated():
     beyond = colours_at(textured._replace(uv=square[:, :2] + [3.0, -2.0]), np.array([0]), np.array([[0.3, 0.3, 0.4]]))
     within = colours_at(textured, np.array([0]), np.array([[0.3, 0.3, 0.4]]))
     np.testing.assert_allclose(beyond, within, atol=1e-12, err_msg="textures repeat")
-    coloured = Scan(square, faces, colours=np.eye(4)[:, :3])
+    coloured = Mesh(square, faces, colours=np.eye(4)[:, :3])
     np.testing.assert_allclose(colours_at(coloured, np.array([1]), np.array([[0.5, 0.25, 0.25]])), [[0.5, 0.0, 0.25]])
 
 
@@ -73,8 +73,8 @@ def test_what_has_no_face_is_refused(head, monkeypatch):
     monkeypatch.setattr(views, "_axes", lambda: [np.array([0.0, 0.0, 1.0])])
     monkeypatch.setattr(views, "_corners", list)
     with pytest.raises(InputError, match="no face is found"):
-        find_landmarks(head, Scan(np.asarray(ball.vertices), np.asarray(ball.faces)))
+        find_landmarks(head, Mesh(np.asarray(ball.vertices), np.asarray(ball.faces)))
     broken = np.array(ball.vertices)
     broken[3] = np.inf
     with pytest.raises(InputError, match="not finite"):
-        find_landmarks(head, Scan(broken, np.asarray(ball.faces)))
+        find_landmarks(head, Mesh(broken, np.asarray(ball.faces)))

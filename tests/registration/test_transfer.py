@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry import Placement, SurfaceTree
+from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head.markup import LANDMARK_COUNT
-from digitaltwin.io.meshes import Scan
 from digitaltwin.registration import Registration, transfer_texture
 from digitaltwin.render import linear_from_srgb
 from digitaltwin.texture import make_layout
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +16,7 @@ def layout(head):
 
 
 def of_the_mean_head(head, vertices: np.ndarray, faces: np.ndarray) -> Registration:
-    still = Placement(1.0, np.eye(3), np.zeros(3))
+    still = Similarity.identity()
     mean = np.asarray(head.mean, np.float64)
     identity, landmarks = np.zeros(len(head.identity)), np.full((LANDMARK_COUNT, 3), np.nan)
     return Registration(mean, mean, identity, still, "mm", False, SurfaceTree(vertices, faces), landmarks)
@@ -28,7 +27,7 @@ def test_every_texel_takes_the_colour_of_the_place_it_shows(head, layout):
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     vertices, fine = trimesh.remesh.subdivide(mean, faces)
     low, high = mean.min(axis=0), mean.max(axis=0)
-    scan = Scan(vertices, fine, colours=(vertices - low) / (high - low))
+    scan = Mesh(vertices, fine, colours=(vertices - low) / (high - low))
     found = transfer_texture(head, layout, of_the_mean_head(head, vertices, fine), scan, hair=True)
     corners = faces[np.asarray(layout.face)]
     places = np.einsum("nk,nkd->nd", np.asarray(layout.barycentric), mean[corners])
@@ -43,7 +42,7 @@ def test_every_texel_takes_the_colour_of_the_place_it_shows(head, layout):
 def test_what_the_scan_does_not_show_is_left_out_and_its_border_is_soft(head, layout):
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     right = faces[mean[faces].mean(axis=1)[:, 0] < 5.0]
-    scan = Scan(mean, right, colours=np.full_like(mean, 0.6))
+    scan = Mesh(mean, right, colours=np.full_like(mean, 0.6))
     weight = np.asarray(transfer_texture(head, layout, of_the_mean_head(head, mean, right), scan, hair=True).weight)
     corners = faces[np.asarray(layout.face)]
     x = np.einsum("nk,nk->n", np.asarray(layout.barycentric), mean[corners][:, :, 0])
@@ -57,7 +56,7 @@ def test_hair_is_kept_only_if_asked_for(head, layout):
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     skin = np.array([0.75, 0.55, 0.45])
     colours = np.where(np.asarray(head.regions.scalp)[:, None], 0.05, skin) + np.zeros_like(mean)
-    scan, registration = Scan(mean, faces, colours=colours), of_the_mean_head(head, mean, faces)
+    scan, registration = Mesh(mean, faces, colours=colours), of_the_mean_head(head, mean, faces)
     corners = faces[np.asarray(layout.face)]
     scalp = np.asarray(head.regions.scalp)[corners].all(axis=1)
     with_hair, without = (
@@ -75,4 +74,4 @@ def test_hair_is_kept_only_if_asked_for(head, layout):
 def test_a_scan_without_colours_is_refused(head, layout):
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     with pytest.raises(InputError, match="no texture"):
-        transfer_texture(head, layout, of_the_mean_head(head, mean, faces), Scan(mean, faces))
+        transfer_texture(head, layout, of_the_mean_head(head, mean, faces), Mesh(mean, faces))

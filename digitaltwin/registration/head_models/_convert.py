@@ -31,7 +31,7 @@ from trimesh.triangles import closest_point, points_to_barycentric
 
 from digitaltwin.geometry import SurfacePoints, SurfaceTree, interpolation_matrix
 from digitaltwin.geometry._topology import boundary_vertices
-from digitaltwin.head import Anchors, HeadModel, Regions, load_head, parts_vertices
+from digitaltwin.head import HeadModel, Regions, load_head, parts_vertices
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, INTERIOR_PARTS
 from digitaltwin.registration._identity import IdentityConfig
 from digitaltwin.registration._nonrigid import NonRigidConfig
@@ -289,7 +289,7 @@ def places_on(
     each = np.arange(len(points))
     chosen = near[each, best]
     weights = np.clip(points_to_barycentric(triangles[chosen], closest[each, best], method="cramer"), 0.0, 1.0)
-    return SurfacePoints(closest[each, best], chosen, weights / weights.sum(axis=1, keepdims=True))
+    return SurfacePoints(chosen, weights / weights.sum(axis=1, keepdims=True))
 
 
 class _Parts(NamedTuple):
@@ -372,14 +372,14 @@ def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.nda
     return carried.reshape(len(carried), m, 3).transpose(1, 0, 2)
 
 
-def _moved_anchors(head: HeadModel, anchors: Anchors, both: _Correspondence) -> Anchors:
+def _moved_anchors(head: HeadModel, anchors: SurfacePoints, both: _Correspondence) -> SurfacePoints:
     corners = np.asarray(head.faces)[np.asarray(anchors.faces)]
     weights = np.asarray(anchors.barycentric, np.float64)
     normals = SurfaceTree(both.laid, np.asarray(head.faces), name="skin").vertex_normals
     points, facing = (np.einsum("kc,kcx->kx", weights, values[corners]) for values in (both.laid, normals))
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-30)
     places = places_on(points, facing, both.vertices, both.faces)
-    return Anchors(jnp.asarray(places.faces, jnp.int32), jnp.asarray(places.barycentric, jnp.float32))
+    return SurfacePoints(jnp.asarray(places.faces, jnp.int32), jnp.asarray(places.barycentric, jnp.float32))
 
 
 def _moved_regions(head: HeadModel, both: _Correspondence) -> Regions:
@@ -411,7 +411,7 @@ def _shipped_atlas(head: HeadModel, both: _Correspondence) -> tuple[Float[np.nda
     beyond = off > _SEAM + 0.5 * np.linalg.norm(expected - middle[:, None], axis=2)
     atlas = SurfaceTree(np.column_stack([uv, np.zeros(len(uv))]), uv_faces, name="atlas")
     moved = expected[beyond]
-    drawn = atlas.closest(np.column_stack([moved, np.zeros(len(moved))])).points[:, :2] if len(moved) else moved
+    drawn = atlas.closest(np.column_stack([moved, np.zeros(len(moved))]))[0][:, :2] if len(moved) else moved
     indices = both.faces.copy()
     indices[beyond] = len(own) + np.arange(len(drawn))
     return np.concatenate([own, drawn]), indices

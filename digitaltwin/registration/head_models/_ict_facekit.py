@@ -20,13 +20,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, LANDMARK_COUNT
 from digitaltwin.io._files import FilePath, reason
-from digitaltwin.io.meshes import Scan
 from digitaltwin.registration._identity import IdentityConfig
 from digitaltwin.registration._nonrigid import NonRigidConfig
 from digitaltwin.registration._register import RegistrationConfig
 from digitaltwin.registration._scan_landmarks import find_landmarks
 from digitaltwin.registration.head_models._convert import OtherHead, adopt_head
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 _ICT_MM, _GNM_MM = 10.0, 1000.0  # centimetres, metres
 _NEUTRAL, _INDICES = "generic_neutral_mesh.obj", "vertex_indices.json"
@@ -189,7 +188,7 @@ def load_gnm_head(
     config = None
     if landmarks is None:
         config = _FOUND
-        landmarks = find_landmarks(head, Scan(np.asarray(vertices, np.float64), whole))
+        landmarks = find_landmarks(head, Mesh(np.asarray(vertices, np.float64), whole))
     eyes = [joints.index("left_eye"), joints.index("right_eye")]
     own = dict(zip(map(str, arrays["expression_names"]), arrays["expression_basis"]))
     other = OtherHead(
