@@ -21,11 +21,12 @@ from digitaltwin.deformation import Reference, assign_groups, decode, encode, gr
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
-from digitaltwin.render import Surface, portrait_lighting, render_mesh
+from digitaltwin.render import picture_grid, portrait_lighting, render_mesh
+from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM
+from digitaltwin.types import Mesh
 from experiments import command
 from experiments.new_heads import METHODS, make_heads, training_population
 from experiments.people import Comparison, compare, draw_portrait
-from experiments.studio import BACKGROUND, DISTANCE_MM, grid
 from experiments.tube import make_tube
 
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
@@ -103,23 +104,21 @@ def shoot(
     across = (0.5 + np.clip(values, 0, 1) * (texels - 1)) / texels  # the middle of the first texel to that of the last
     height, width = size
     middle = (vertices.max(axis=0) + vertices.min(axis=0)) / 2
-    camera = (vertices - middle) * [1, -1, -1] + [0, 0, DISTANCE_MM]
-    surface = Surface(
+    camera = (vertices - middle) * [1, -1, -1] + [0, 0, PORTRAIT_DISTANCE_MM]
+    surface = Mesh(
         jnp.asarray(camera, jnp.float32),
         jnp.asarray(faces, jnp.int32),
         jnp.asarray(np.stack([across, np.full_like(across, 0.5)], axis=1), jnp.float32),
         jnp.asarray(faces, jnp.int32),
         ramp,
-        0.04,
     )
     picture = render_mesh(
         (surface,),
-        width * DISTANCE_MM / width_mm,
+        width * PORTRAIT_DISTANCE_MM / width_mm,
         jnp.array([width / 2, height / 2]),
-        height=height,
-        width=width,
+        image_hw=size,
         lighting=portrait_lighting(),
-        background=jnp.full(3, BACKGROUND),
+        background=jnp.array(BACKDROP_SRGB),
     )
     return np.asarray(picture.colour)
 
@@ -144,7 +143,7 @@ def draw_errors(head: HeadModel, identities: np.ndarray) -> np.ndarray:
         for name, shape, error in zip(names, shapes, errors):
             shot = shoot(shape @ turn.T, np.asarray(head.faces), error / MOST_MM, width_mm=240.0, size=(330, 270))
             shots.append(label(shot, f"{name}: {error.max():.1g} mm" if exact else f"{name}: max {error.max():.1f} mm"))
-    return grid(shots, len(names))
+    return picture_grid(shots, len(names))
 
 
 def draw_bend(head: HeadModel) -> np.ndarray:
@@ -160,7 +159,7 @@ def draw_bend(head: HeadModel) -> np.ndarray:
         for kind, blend in (("deformation", blend_features), ("positions", blend_positions)):
             frames = blend(vertices, faces, goal)
             shots = [shoot(frame, faces, np.zeros(len(frame)), width_mm=width_mm, size=(280, 260)) for frame in frames]
-            rows.append(label(grid(shots, len(shots)), f"{name}: {kind} blended"))
+            rows.append(label(picture_grid(shots, len(shots)), f"{name}: {kind} blended"))
     return np.concatenate(rows)
 
 
@@ -210,7 +209,7 @@ def draw_heads(
         for column, (vertices, closest) in enumerate(zip(heads["vertices"], heads["closest"])):
             shot = draw_portrait(head, subjects, int(closest), jnp.asarray(vertices), yaws=(0.0, 0.6), size=190)
             shots.append(shot if column else label(shot, name))
-    return grid(shots, len(head.group_names))
+    return picture_grid(shots, len(head.group_names))
 
 
 def main() -> None:

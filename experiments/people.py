@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 from digitaltwin.head import HeadModel, Measurements, Subjects, measure, published, published_mixture
 from digitaltwin.head._population import GENDERS
 from digitaltwin.io.assets import asset_path
+from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
 from digitaltwin.texture._pyramid import halve
-from experiments.studio import Studio
 
 LARGEST_DEVIATION_PERCENT = 5.0
 LARGEST_RATIO = 1.5
@@ -128,8 +128,9 @@ def draw_portrait(
     skin = load_skin(asset_path(f"skins/{subjects.skin_names[int(subjects.skin[number])]}.jpg"), size=1024)
     texture = np.asarray(apply_tone(jnp.asarray(skin.pixels), subjects.tone[number]))
     eyes = eye_texture(jax.random.key(number), iris=subjects.iris[number])
-    shots, crop = [], 2 * (size // 8)
+    shots, crop, rest = [], 2 * (size // 8), np.zeros(len(head.expressions), np.float32)
     for yaw in yaws:
-        studio = Studio(head, texture, yaw=yaw, width_mm=315.0, size=2 * size, eyes=eyes)
-        shots.append(studio.shoot(neutral, jnp.zeros(len(head.expressions)))[:, crop : 2 * size - crop])
+        camera = portrait_camera(yaw=yaw, width_mm=315.0, size_px=2 * size)
+        shot = render_head(head, camera, neutral, rest, texture=texture, eye_texture=eyes, size_px=2 * size)
+        shots.append(shot[:, crop : 2 * size - crop])
     return np.asarray(halve(jnp.asarray(np.concatenate(shots, axis=1))))

@@ -3,9 +3,11 @@
 python -m experiments.pictures --out=docs/images
 """
 
+import functools
 from pathlib import Path
 from typing import cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -15,14 +17,15 @@ from digitaltwin import create_avatar
 from digitaltwin.fitting import FitConfig, make_fitter
 from digitaltwin.fitting._contour import candidates_on, silhouettes
 from digitaltwin.fitting._fitter import SlidingContour
+from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
-from digitaltwin.texture import load_skin, skin_paths
+from digitaltwin.render import picture_grid, portrait_camera, render_head
+from digitaltwin.texture import eye_texture, load_skin, skin_paths
 from experiments import command
-from experiments.studio import Studio, grid
 
 _OUT = flags.DEFINE_string("out", "docs/images", "folder for the pictures")
 _QUICK = flags.DEFINE_boolean("quick", False, "only the picture of the landmarks")
@@ -46,17 +49,28 @@ EXPRESSIONS = (
 )
 
 
+@functools.cache
+def eyes() -> np.ndarray:
+    """The eye texture of everybody in the pictures."""
+    return np.asarray(eye_texture(jax.random.key(0)))
+
+
+def no_expression(head: HeadModel) -> np.ndarray:
+    """All expression coefficients zero."""
+    return np.zeros(len(head.expressions), np.float32)
+
+
 def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
     """The 104 numbered landmarks and, small, the 468 mesh points on the mean head, front and three-quarter."""
-    rest, halves = jnp.zeros(len(head.expressions)), []
+    rest, halves = no_expression(head), []
     for yaw in (0.0, 0.7):
-        studio = Studio(head, skin, yaw=yaw, width_mm=190.0, size=900)
-        shot = studio.shoot(head.mean, rest)
+        camera = portrait_camera(yaw=yaw, width_mm=190.0, size_px=900)
+        shot = render_head(head, camera, head.mean, rest, texture=skin, eye_texture=eyes(), size_px=900)
         image = Image.fromarray((255 * (0.35 * shot + 0.65)).astype(np.uint8))
         draw = ImageDraw.Draw(image)
-        for x, y in studio.pixels(anchor_points(head.mesh_points, head.faces, head.mean)):
+        for x, y in project(camera, np.asarray(anchor_points(head.mesh_points, head.faces, head.mean))):
             draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(120, 120, 120))
-        points = studio.pixels(landmark_points(head, head.mean))
+        points = project(camera, np.asarray(landmark_points(head, head.mean)))
         for group, colour in GROUP_COLOURS:
             for number in group:
                 x, y = points[number]
@@ -74,28 +88,28 @@ def draw_contour(head: HeadModel, skin: np.ndarray) -> np.ndarray:
         contour = cast(SlidingContour, fitter.contour)
         candidates = candidates_on(head.mean, contour.corners, contour.barycentric, closed=fitter.closed_contour)
         for yaw_deg in (0.0, 20.0, 40.0, -60.0):
-            studio = Studio(head, skin, yaw=np.deg2rad(yaw_deg), width_mm=230.0, size=420)
-            shot = studio.shoot(head.mean, jnp.zeros(len(head.expressions)))
+            camera, rest = portrait_camera(yaw=np.deg2rad(yaw_deg), width_mm=230.0, size_px=420), no_expression(head)
+            shot = render_head(head, camera, head.mean, rest, texture=skin, eye_texture=eyes(), size_px=420)
             image = Image.fromarray((255 * (0.6 * shot + 0.4)).astype(np.uint8))
             draw = ImageDraw.Draw(image)
-            places = studio.pixels(candidates.points.reshape(-1, 3))
+            places = project(camera, np.asarray(candidates.points.reshape(-1, 3)))
             for x, y in places:
                 draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(90, 90, 90))
-            outline = places[np.asarray(silhouettes(studio.pose(), candidates))]
+            outline = places[np.asarray(silhouettes(jax.tree.map(jnp.float32, camera), candidates))]
             draw.line([tuple(point) for point in outline], fill=(220, 30, 30), width=2)
-            for x, y in studio.pixels(landmark_points(head, head.mean))[CONTOUR]:
+            for x, y in project(camera, np.asarray(landmark_points(head, head.mean)))[CONTOUR]:
                 draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(0, 70, 220))
             rows.append(np.asarray(image, np.float32) / 255)
-    return grid(rows, 4)
+    return picture_grid(rows, 4)
 
 
 def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
     """Some expressions of the mean head."""
-    studio, shots = Studio(head, skin, yaw=0.35, width_mm=215.0, size=320), []
+    camera, shots = portrait_camera(yaw=0.35, width_mm=215.0, size_px=320), []
     for weights in EXPRESSIONS:
         beta = np.array([weights.get(name, 0.0) for name in head.expression_names], np.float32)
-        shots.append(studio.shoot(head.mean, jnp.asarray(beta)))
-    return grid(shots, 4)
+        shots.append(render_head(head, camera, head.mean, beta, texture=skin, eye_texture=eyes(), size_px=320))
+    return picture_grid(shots, 4)
 
 
 def draw_people(head: HeadModel) -> np.ndarray:
@@ -108,10 +122,10 @@ def draw_people(head: HeadModel) -> np.ndarray:
             if row:
                 identity = 0.5 * identity + 0.8 * rng.normal(size=identity.shape) * np.asarray(head.identity_deviation)
             skin = load_skin(skins[f"{group}-young"], size=1024).pixels
-            studio = Studio(head, skin, yaw=0.5, width_mm=330.0, size=320)
+            camera, rest = portrait_camera(yaw=0.5, width_mm=330.0, size_px=320), no_expression(head)
             person = neutral_shape(head, jnp.asarray(identity, jnp.float32))
-            shots.append(studio.shoot(person, jnp.zeros(len(head.expressions))))
-    return grid(shots, 6)
+            shots.append(render_head(head, camera, person, rest, texture=skin, eye_texture=eyes(), size_px=320))
+    return picture_grid(shots, 6)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import digitaltwin
 from digitaltwin.evaluation import read_landmarks
-from digitaltwin.export import head_primitives, turned, write_glb
+from digitaltwin.export import head_primitives, write_glb
 from digitaltwin.head import HeadModel, load_head, parts_vertices
 from digitaltwin.io import save_arrays, write_image
 from digitaltwin.io._files import make_folder, write_json
@@ -40,7 +40,7 @@ from digitaltwin.registration import (
     scan_distances,
     transfer_texture,
 )
-from digitaltwin.render import head_surfaces
+from digitaltwin.render import fitting_camera, head_meshes, render_portraits
 from digitaltwin.texture import Projection, complete_texture, eye_texture, make_layout, nearest_skin
 from digitaltwin.types import InputError, Mesh
 from experiments import command
@@ -153,9 +153,16 @@ def draw(
         picture = shaded.picture * (1.0 - 0.5 * seen * (1.0 - light))
         skin = jnp.asarray(registration.vertices, jnp.float32)
         parts = parts_vertices(head, skin, jnp.zeros(len(head.expressions)))
-        surfaces = head_surfaces(head, skin, parts, texture=jnp.asarray(texture), eye_texture=eyes)
+        meshes = head_meshes(head, np.asarray(skin), np.asarray(parts), texture=texture, eye_texture=eyes)
+        portrait = fitting_camera(np.asarray(meshes[0].vertices), yaw=float(np.deg2rad(yaw)), size_px=_SHOT)
         rows.append(
-            np.stack([look(scan, *wider, size=_SHOT).picture, turned(surfaces, np.deg2rad(yaw), _SHOT), picture])
+            np.stack(
+                [
+                    look(scan, *wider, size=_SHOT).picture,
+                    render_portraits(meshes, [portrait], size_px=_SHOT)[0][0],
+                    picture,
+                ]
+            )
         )
     return np.concatenate([np.concatenate(list(kind), axis=1) for kind in np.swapaxes(np.stack(rows), 0, 1)])
 

@@ -20,8 +20,9 @@ from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
-from digitaltwin.render import Surface, flat_lighting, render_mesh
+from digitaltwin.render import flat_lighting, render_mesh
 from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, aim_camera, draw_scene, render_scene
+from digitaltwin.types import Mesh
 
 VIEWS = ("front", "turned")
 TURN_DEG = 30.0
@@ -190,20 +191,18 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
         ray_mm=[0.0, 0.0, _SCAN_DISTANCE_MM],
     )
     faces = jnp.asarray(scan.faces, jnp.int32)
-    surface = Surface(
+    surface = Mesh(
         vertices=camera_points(camera, jnp.asarray(placement.apply(sitter.vertices), jnp.float32)),
         faces=faces,
         uv=jnp.asarray(scan.uv, jnp.float32),
         uv_faces=faces,
         texture=jnp.asarray(scan.texture, jnp.float32),
     )
-    height, width = _SCAN_SIZE
     shot = render_mesh(
         (surface,),
         camera.focal_px,
         jnp.asarray(camera.principal_point_px),
-        height=height,
-        width=width,
+        image_hw=_SCAN_SIZE,
         lighting=flat_lighting(),
         background=jnp.array(_SCAN_BACKGROUND),
     )

@@ -9,11 +9,11 @@ than 5 % off or a standard deviation more than a factor of 1.5.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw
 
+from digitaltwin.geometry import project
 from digitaltwin.head import (
     HeadModel,
     Measurements,
@@ -27,10 +27,10 @@ from digitaltwin.head import (
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.texture import load_skin
+from digitaltwin.render import picture_grid, portrait_camera, render_head
+from digitaltwin.texture import eye_texture, load_skin
 from experiments import command
 from experiments.people import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
-from experiments.studio import Studio, grid
 
 _OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
 _SIZE = flags.DEFINE_integer("size", 128, "Height of a person in the picture, in pixels.", lower_bound=32)
@@ -65,12 +65,13 @@ def draw_calipers(head: HeadModel, *, size: int) -> np.ndarray:
     """The calipers of every measure on the mean head, from three sides, named in their colours."""
     skin = load_skin(asset_path("skins/male-caucasian-young.jpg"), size=1024).pixels
     calipers, views = place_calipers(head, head.mean), []
+    eyes, rest = np.asarray(eye_texture(jax.random.key(0))), np.zeros(len(head.expressions), np.float32)
     for yaw in (0.0, -0.7, -np.pi / 2):
-        studio = Studio(head, skin, yaw=yaw, width_mm=370.0, size=size)
-        shot = studio.shoot(head.mean, jnp.zeros(len(head.expressions)))
+        camera = portrait_camera(yaw=yaw, width_mm=370.0, size_px=size)
+        shot = render_head(head, camera, head.mean, rest, texture=skin, eye_texture=eyes, size_px=size)
         image = Image.fromarray((255 * (0.5 * shot + 0.5)).astype(np.uint8))
         draw = ImageDraw.Draw(image)
-        first, second = studio.pixels(calipers.first), studio.pixels(calipers.second)
+        first, second = (project(camera, np.asarray(ends)) for ends in (calipers.first, calipers.second))
         for row, (name, colour) in enumerate(zip(Measurements._fields, CALIPER_COLOURS)):
             draw.line([tuple(first[row]), tuple(second[row])], fill=colour, width=2)
             for x, y in (first[row], second[row]):
@@ -115,7 +116,7 @@ def main() -> None:
         )
         for k in choose_people(subjects, share)
     ]
-    write_image(folder / "subjects.png", grid(people, min(COLUMNS, len(people))))
+    write_image(folder / "subjects.png", picture_grid(people, min(COLUMNS, len(people))))
     write_image(folder / "calipers.png", draw_calipers(head, size=4 * _SIZE.value))
     print(f"\n{folder}: subjects.png, calipers.png, subjects.json")
     failed = [f"{row.measure} of {row.gender}" for row in rows if not row.passes]

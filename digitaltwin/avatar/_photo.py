@@ -27,7 +27,7 @@ from digitaltwin.head import HeadModel, express, load_head, parts_vertices
 from digitaltwin.io import Photo, photo_from_array, read_image, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
-from digitaltwin.render import head_surfaces
+from digitaltwin.render import head_meshes
 from digitaltwin.texture import (
     TextureLayout,
     complete_texture,
@@ -99,17 +99,9 @@ class Avatar:
         expression = self.fit.expression
         skin = express(self.head, jnp.asarray(self.neutral), expression)
         parts = parts_vertices(self.head, jnp.asarray(self.neutral), expression)
-        pictures = {"texture": jnp.asarray(self.texture), "eye_texture": jnp.asarray(self.eye_texture)}
-        camera = self.fit.camera
-        posed_skin, posed_parts = camera_points(camera, skin), camera_points(camera, parts)
-        return preview(
-            self.photo.pixels,
-            head_surfaces(self.head, posed_skin, posed_parts, **pictures),
-            head_surfaces(self.head, skin, parts, **pictures),
-            focal_px=camera.focal_px,
-            principal_point_px=camera.principal_point_px,
-            size=size,
-        )
+        pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
+        meshes = head_meshes(self.head, np.asarray(skin), np.asarray(parts), **pictures)
+        return preview(self.photo.pixels, meshes, self.fit.camera, size=size)
 
 
 def make_workshop(

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pygltflib as gltf
 from jaxtyping import Float, Int
 from PIL import Image
 
 from digitaltwin._version import __version__
-from digitaltwin.geometry import vertex_normals
 from digitaltwin.io._files import FilePath, write_bytes
+from digitaltwin.types import Mesh
 
 _METRES = 1e-3
 _JPEG_QUALITY = 92
@@ -29,24 +28,25 @@ class Material:
     """What a primitive is made of."""
 
     name: str
+    """Name in the file."""
     texture: Float[np.ndarray, "h w 3"] | None = None
-    """sRGB; None for one colour."""
+    """sRGB in [0, 1]; None for one colour."""
     linear_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Multiplies the texture."""
+    """Linear light in [0, 1]; multiplies the texture."""
     roughness: float = 0.6
+    """From 0, a mirror, to 1, chalk."""
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """A part of the mesh with one material; head frame [mm], neutral."""
+    """A part of the head with one material."""
 
-    vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
-    uv: Float[np.ndarray, "t 2"]
-    uv_faces: Int[np.ndarray, "f 3"]
+    mesh: Mesh
+    """The neutral part in the head frame [mm], with texture coordinates; the material has the texture."""
     displacements: Float[np.ndarray, "e v 3"]
     """Of every vertex at each expression's full strength [mm]."""
     material: Material
+    """What it is made of."""
 
 
 def write_glb(
@@ -64,15 +64,27 @@ def write_glb(
     that hold the same material object share it.
 
     Args:
-        path: the file.
-        primitives: the parts.
-        expression_names: the targets' names, into ``mesh.extras.targetNames`` where viewers look for them.
-        weights: the targets' default strengths, in [0, 1]; all 0 if left out.
-        name: of node and mesh.
+        path: The file.
+        primitives: The parts.
+        expression_names: Names of the targets, into ``mesh.extras.targetNames`` where viewers look for them.
+        weights: Default strengths of the targets, in [0, 1]; all 0 if left out.
+        name: Name of node and mesh.
 
     Raises:
-        InputError: the file cannot be written.
-        ValueError: a primitive has another number of displacements than there are names.
+        InputError: The file cannot be written.
+        ValueError: A primitive has another number of displacements than there are names.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> corners, face = np.array([[0.0, 0, 0], [100, 0, 0], [0, 100, 0]]), np.array([[0, 1, 2]])
+        >>> mesh = Mesh(corners, face, corners[:, :2] / 100)
+        >>> path = Path(tempfile.mkdtemp()) / "face.glb"
+        >>> write_glb(path, [Primitive(mesh, np.zeros((0, 3, 3)), Material("grey"))], [])
+        >>> path.read_bytes()[:4]
+        b'glTF'
+
+    Source: Khronos Group, "glTF 2.0 Specification" (2021).
     """
     document = _Document()
     materials = list({id(primitive.material): primitive.material for primitive in primitives}.values())
@@ -123,15 +135,17 @@ class _Document:
         self._materials.append(gltf.Material(name=material.name, pbrMetallicRoughness=surface, doubleSided=True))
 
     def add_primitive(self, primitive: Primitive, material: int) -> gltf.Primitive:
-        vertex, coordinate, faces = _split_seams(primitive.faces, primitive.uv_faces)
-        positions = primitive.vertices[vertex] * _METRES
-        normals = vertex_normals(jnp.asarray(primitive.vertices, jnp.float32), jnp.asarray(primitive.faces))
-        normals = np.asarray(normals, np.float64)[vertex]
-        # The format allows no zero normal, which a vertex of collapsed faces has.
-        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-        normals = np.where(lengths > 0.5, normals / np.maximum(lengths, 0.5), [0.0, 0.0, 1.0])
+        mesh = primitive.mesh
+        if mesh.uv is None:
+            raise ValueError(f"{primitive.material.name}: the mesh has no texture coordinates")
+        corners = np.asarray(mesh.faces)
+        vertices = np.asarray(mesh.vertices, np.float64)
+        uv_faces = corners if mesh.uv_faces is None else np.asarray(mesh.uv_faces)
+        vertex, coordinate, faces = _split_seams(corners, uv_faces)
+        positions = vertices[vertex] * _METRES
+        normals = _vertex_normals(vertices, corners)[vertex]
         # Texture rows run downward in glTF.
-        uv = primitive.uv[coordinate] * [1, -1] + [0, 1]
+        uv = np.asarray(mesh.uv)[coordinate] * [1, -1] + [0, 1]
         attributes = gltf.Attributes(
             POSITION=self._add_vectors(positions, bounds=True),
             NORMAL=self._add_vectors(normals),
@@ -217,6 +231,16 @@ class _Document:
             )
         )
         return len(self._accessors) - 1
+
+
+def _vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
+    """Unit normals, on the host; +z where there is none, for the format allows no zero."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    normals = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    index = faces.reshape(-1)
+    sums = np.stack([np.bincount(index, normals[:, axis], len(vertices)) for axis in range(3)], axis=1)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.where(lengths > 1e-12, sums / np.maximum(lengths, 1e-12), [0.0, 0.0, 1.0])
 
 
 def _split_seams(

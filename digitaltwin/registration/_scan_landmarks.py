@@ -23,7 +23,7 @@ from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LANDMARK_COUNT
 from digitaltwin.perception import Perception, detect_landmarks, load_perception
 from digitaltwin.registration._register import MOST_UNLIKE, unlikeness
-from digitaltwin.render import project, rasterize
+from digitaltwin.render import rasterize, screen_points
 from digitaltwin.types import InputError, Mesh
 
 _SIZE = 512  # of a view [px]
@@ -228,8 +228,8 @@ def look(
     """
     edge = size * _FINER
     seen = (scan.vertices - middle) @ axes.T / half_width + [0.0, 0.0, _FAR]
-    screen = project(jnp.asarray(seen, jnp.float32), edge * _FAR / 2.0, jnp.full(2, edge / 2.0))
-    fragments = rasterize(screen, jnp.asarray(scan.faces, jnp.int32), height=edge, width=edge)
+    screen = screen_points(jnp.asarray(seen, jnp.float32), edge * _FAR / 2.0, jnp.full(2, edge / 2.0))
+    fragments = rasterize(screen, jnp.asarray(scan.faces, jnp.int32), image_hw=(edge, edge))
     face, barycentric = np.asarray(fragments.face), np.asarray(fragments.barycentric, np.float64)
     hit = face >= 0
     corners = seen[scan.faces[face[hit]]]

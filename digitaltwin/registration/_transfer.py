@@ -17,7 +17,7 @@ from digitaltwin.registration._register import Registration
 from digitaltwin.registration._scan_landmarks import colours_at
 from digitaltwin.render import linear_from_srgb
 from digitaltwin.texture import Projection, TextureLayout
-from digitaltwin.texture._projection import bare_share, feathered, texture_image
+from digitaltwin.texture._projection import feather, skin_mask, texture_image
 from digitaltwin.types import InputError, Mesh
 
 _TRUSTED_MM, _LOST_MM = 2.5, 5.0  # gap up to which a colour is taken, and from which on it is not
@@ -57,9 +57,9 @@ def transfer_texture(
         colour[part], trust[part] = _looked_up(own, registration.scan, skin, corners[part], barycentric[part])
     linear = linear_from_srgb(jnp.asarray(colour))
     seen = texture_image(jnp.asarray(trust[:, None] > 0.0, jnp.float32), layout.texel, size=size)
-    weight = jnp.asarray(trust) * feathered(seen, layout.covered).reshape(-1)[texel]
+    weight = jnp.asarray(trust) * feather(seen, layout.covered).reshape(-1)[texel]
     if not hair:
-        weight *= bare_share(linear, weight, layout, size=size)
+        weight *= skin_mask(linear, weight, layout, size=size)
     return Projection(
         texture_image(jnp.where(weight[:, None] > 0.0, linear, 0.0), layout.texel, size=size),
         texture_image(weight[:, None], layout.texel, size=size)[..., 0],

@@ -11,25 +11,38 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import INTERIOR_PARTS
-from digitaltwin.render._shading import Surface
+from digitaltwin.render._shading import SKIN_GLOSS
+from digitaltwin.types import Mesh
 
 TEETH_SRGB = (0.96, 0.93, 0.87)
 TONGUE_SRGB = (0.62, 0.33, 0.32)
+HEAD_GLOSS = (SKIN_GLOSS, 0.5, 0.15, 0.1)
+"""Strength of the highlights of skin, eyes, teeth and tongue, the meshes of :func:`head_meshes`."""
 
 
 class HeadPieces(NamedTuple):
     """Faces and texture coordinates by material; indices count the skin's rows first, then the parts'."""
 
-    uv: Float[Array, "t+s 2"]
-    skin: tuple[Int[Array, "f 3"], Int[Array, "f 3"]]
-    """The skin, with the eye sockets and the inside of the mouth, which share its texture: faces, uv faces."""
-    eyes: tuple[Int[Array, "f 3"], Int[Array, "f 3"]]
-    teeth: tuple[Int[Array, "f 3"], Int[Array, "f 3"]]
-    tongue: tuple[Int[Array, "f 3"], Int[Array, "f 3"]]
+    uv: Float[np.ndarray, "t+s 2"]
+    """Texture coordinates of skin and parts."""
+    skin: tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "f 3"]]
+    """Faces and their texture coordinates of the skin, eye sockets and inside of the mouth, which share a texture."""
+    eyes: tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "f 3"]]
+    """Likewise, of both eyeballs."""
+    teeth: tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "f 3"]]
+    """Likewise, of both rows of teeth."""
+    tongue: tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "f 3"]]
+    """Likewise, of the tongue."""
 
 
 def head_pieces(head: HeadModel) -> HeadPieces:
-    """Sort a head's faces by material.
+    """Sort a head's faces by material, on the host.
+
+    Args:
+        head: The model.
+
+    Returns:
+        Faces [f 3] of each material, and the texture coordinates of their corners.
 
     Example:
         >>> from digitaltwin.head import load_head
@@ -39,44 +52,57 @@ def head_pieces(head: HeadModel) -> HeadPieces:
         True
     """
     number = np.asarray(head.parts_face_part)
+    faces, uv_faces = np.asarray(head.parts_faces), np.asarray(head.parts_uv_faces)
 
-    def piece(*names: str) -> tuple[Array, Array]:
+    def piece(*names: str) -> tuple[np.ndarray, np.ndarray]:
         mine = np.isin(number, [head.part_names.index(name) for name in names])
-        return head.parts_faces[mine] + len(head.mean), head.parts_uv_faces[mine] + len(head.uv)
+        return faces[mine] + len(head.mean), uv_faces[mine] + len(head.uv)
 
     interior, interior_uv = piece(*INTERIOR_PARTS)
+    skin, skin_uv = np.asarray(head.faces), np.asarray(head.uv_faces)
     return HeadPieces(
-        uv=jnp.concatenate([head.uv, head.parts_uv]),
-        skin=(jnp.concatenate([head.faces, interior]), jnp.concatenate([head.uv_faces, interior_uv])),
+        uv=np.concatenate([head.uv, head.parts_uv]),
+        skin=(np.concatenate([skin, interior]), np.concatenate([skin_uv, interior_uv])),
         eyes=piece("left_eye", "right_eye"),
         teeth=piece("upper_teeth", "lower_teeth"),
         tongue=piece("tongue"),
     )
 
 
-def head_surfaces(
+def head_meshes(
     head: HeadModel,
-    vertices: Float[Array, "v 3"],
-    parts_vertices: Float[Array, "p 3"],
+    vertices: Float[Array, "v 3"] | Float[np.ndarray, "v 3"],
+    parts_vertices: Float[Array, "p 3"] | Float[np.ndarray, "p 3"],
     *,
-    texture: Float[Array, "rows columns 3"],
-    eye_texture: Float[Array, "eye_rows eye_columns 3"],
-) -> tuple[Surface, ...]:
-    """A head ready for :func:`digitaltwin.render.render_mesh`.
+    texture: Float[Array, "rows columns 3"] | Float[np.ndarray, "rows columns 3"],
+    eye_texture: Float[Array, "eye_rows eye_columns 3"] | Float[np.ndarray, "eye_rows eye_columns 3"],
+) -> tuple[Mesh, Mesh, Mesh, Mesh]:
+    """Make the meshes of a head, one for each material, for :func:`digitaltwin.render.render_mesh`.
 
     Args:
-        head: the model.
-        vertices: skin, in the frame the surfaces shall have [mm].
-        parts_vertices: the parts, likewise.
-        texture: of skin and interior, sRGB.
-        eye_texture: of both eyes, sRGB.
+        head: The model.
+        vertices: Skin [v 3], in the frame the meshes shall have [mm].
+        parts_vertices: Parts [p 3], likewise.
+        texture: Texture of skin and interior, sRGB.
+        eye_texture: Texture of both eyes, sRGB.
+
+    Returns:
+        Skin, eyes, teeth and tongue, which share their vertices; :data:`HEAD_GLOSS` are their highlights.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> head, grey = load_head(), np.full((1, 1, 3), 0.5, np.float32)
+        >>> meshes = head_meshes(head, head.mean, head.parts_mean, texture=grey, eye_texture=grey)
+        >>> [len(mesh.faces) for mesh in meshes]
+        [6146, 280, 192, 256]
     """
     pieces = head_pieces(head)
-    points = jnp.concatenate([vertices, parts_vertices])
-    teeth, tongue = (jnp.array(colour)[None, None] for colour in (TEETH_SRGB, TONGUE_SRGB))
-    looks = ((pieces.skin, texture, 0.04), (pieces.eyes, eye_texture, 0.5))
-    looks += ((pieces.teeth, teeth, 0.15), (pieces.tongue, tongue, 0.1))
-    return tuple(
-        Surface(points, faces, pieces.uv, uv_faces, colour, jnp.float32(gloss))
-        for (faces, uv_faces), colour, gloss in looks
+    # On the host, unless a program is being traced or a gradient taken.
+    on_host = isinstance(vertices, np.ndarray) and isinstance(parts_vertices, np.ndarray)
+    points = (np if on_host else jnp).concatenate([vertices, parts_vertices])
+    teeth, tongue = (np.array(colour, np.float32)[None, None] for colour in (TEETH_SRGB, TONGUE_SRGB))
+    skin, eyes, teeth, tongue = (
+        Mesh(points, faces, pieces.uv, uv_faces, picture)
+        for (faces, uv_faces), picture in zip(pieces[1:], (texture, eye_texture, teeth, tongue))
     )
+    return skin, eyes, teeth, tongue

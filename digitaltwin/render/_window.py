@@ -4,14 +4,13 @@ Code that is compiled for one size of picture looks at photos of all sizes throu
 of the photo, n edge of the window.
 """
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from digitaltwin.render._colour import linear_from_srgb
+from digitaltwin.render._colour import linear_from_srgb_on_host
 
-_PORTION = 2**16  # pixels decoded at a time
+_PORTION = 2**16  # values decoded at a time
 
 
 def linear_window(
@@ -20,10 +19,10 @@ def linear_window(
     """A square window of a photo, resampled in linear light with antialiasing.
 
     Args:
-        image: the photo, sRGB.
-        corner_px: the window's upper left corner, x first; may lie outside the photo, whose border is continued.
-        edge_px: the window's edge in the photo.
-        size: the window's edge in its own pixels.
+        image: The photo, sRGB.
+        corner_px: The window's upper left corner, x first; may lie outside the photo, whose border is continued.
+        edge_px: The window's edge in the photo.
+        size: The window's edge in its own pixels.
 
     Returns:
         Linear light; what overshoots at sharp edges is cut at black.
@@ -42,19 +41,19 @@ def linear_window(
     linear = np.pad(linear, padding, mode="edge")  # pyright: ignore[reportCallIssue, reportArgumentType]
     left, top = (float(x) for x in corner_px - np.minimum(low, first))
     box = (left, top, left + float(edge_px), top + float(edge_px))
-    channels = [
-        Image.fromarray(np.ascontiguousarray(channel)).resize((size, size), Image.Resampling.BICUBIC, box=box)
-        for channel in np.moveaxis(linear, 2, 0)
-    ]
-    return np.maximum(np.stack([np.asarray(channel) for channel in channels], axis=-1), 0)
+    window = np.empty((size, size, 3), np.float32)
+    for channel in range(3):
+        picture = Image.fromarray(np.ascontiguousarray(linear[..., channel]))
+        resized = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        np.maximum(np.asarray(resized), 0, out=window[..., channel])
+    return window
 
 
 def _decoded(srgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """Linear light, in portions of one size: one compilation serves all shapes."""
-    pixels = np.asarray(srgb, np.float32).reshape(-1, 3)
-    count = len(pixels)
-    pixels = np.pad(pixels, ((0, -count % _PORTION), (0, 0)))  # pyright: ignore[reportCallIssue, reportArgumentType]
-    for start in range(0, count, _PORTION):
+    """Linear light, in portions that stay in the processor's cache."""
+    pixels = np.ascontiguousarray(srgb, np.float32).reshape(-1)
+    linear = np.empty_like(pixels)
+    for start in range(0, len(pixels), _PORTION):
         portion = slice(start, start + _PORTION)
-        pixels[portion] = linear_from_srgb(jnp.asarray(pixels[portion]))
-    return pixels[:count].reshape(srgb.shape)
+        linear[portion] = linear_from_srgb_on_host(pixels[portion])
+    return linear.reshape(srgb.shape)

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from digitaltwin.head import HeadModel, Subjects, landmark_points
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import interpolate
+from digitaltwin.render import interpolate_fragments
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
 from digitaltwin.texture._layout import rasterize_uv
 
@@ -43,8 +43,8 @@ class SubjectAppearance:
         self._subjects = subjects
         fragments = rasterize_uv(head.uv, head.uv_faces, _TEXTURE_SIZE)
         scalp = jnp.asarray(head.regions.scalp, jnp.float32)[:, None]
-        self._position = np.asarray(interpolate(fragments, head.mean, head.faces))
-        self._scalp = np.asarray(interpolate(fragments, scalp, head.faces))[..., 0]
+        self._position = np.asarray(interpolate_fragments(fragments, head.mean, head.faces))
+        self._scalp = np.asarray(interpolate_fragments(fragments, scalp, head.faces))[..., 0]
         self._covered = np.asarray(fragments.face) >= 0
         points = np.asarray(landmark_points(head, head.mean))
         self._brows = [points[17:22], points[26:21:-1]]  # either from its outer end

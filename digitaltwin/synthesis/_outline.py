@@ -72,7 +72,7 @@ class _View:
         self.camera = one.camera
         self.height, self.width = (int(edge) for edge in one.image_size)
         screen = jnp.asarray(np.concatenate([self.pixels(points), points[:, 2:]], axis=1), jnp.float32)
-        depth = np.asarray(rasterize(screen, head.faces, height=self.height, width=self.width).depth)
+        depth = np.asarray(rasterize(screen, head.faces, image_hw=(self.height, self.width)).depth)
         # The farthest of nine pixels: what lies right on an outline is not to be hidden by its own surface.
         padded = np.pad(depth, 1, constant_values=np.inf)
         self.depth = np.max(

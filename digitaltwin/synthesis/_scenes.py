@@ -36,7 +36,7 @@ from digitaltwin.head.markup import ALIGNMENT, MESH_POINT_COUNT
 from digitaltwin.io import load_arrays, save_arrays, write_image
 from digitaltwin.io._files import make_folder
 from digitaltwin.perception import detect_landmarks
-from digitaltwin.render import Lighting, head_surfaces, render_mesh
+from digitaltwin.render import HEAD_GLOSS, Lighting, head_meshes, render_mesh
 from digitaltwin.synthesis._appearance import SubjectAppearance
 from digitaltwin.synthesis._config import SceneConfig
 from digitaltwin.synthesis._residual import draw_residual
@@ -353,7 +353,7 @@ def render_scene(
     bottom = bottom if rng.random() < 0.5 else top
     down = np.linspace(0, 1, height)[:, None, None]
     picture = render_mesh(
-        head_surfaces(
+        head_meshes(
             head,
             camera_points(camera, jnp.asarray(scene.vertices)),
             camera_points(camera, parts),
@@ -362,10 +362,10 @@ def render_scene(
         ),
         camera.focal_px,
         camera.principal_point_px,
-        height=height,
-        width=width,
+        image_hw=(height, width),
         lighting=_draw_lighting(rng),
         background=jnp.asarray(np.broadcast_to(top + (bottom - top) * down, (height, width, 3)), jnp.float32),
+        gloss=HEAD_GLOSS,
     )
     return np.asarray(picture.colour)
 

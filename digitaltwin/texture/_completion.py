@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from digitaltwin.render import linear_from_srgb, srgb_from_linear
 from digitaltwin.texture._layout import COARSE, TextureLayout
 from digitaltwin.texture._projection import Projection, skin_likeness
-from digitaltwin.texture._pyramid import blur, double, fill, halve
+from digitaltwin.texture._pyramid import blur, double, fill, halve_to
 
 _DECAY_MM = 35.0  # how fast the local colour correction dies away outside the face oval
 # Colours in linear light for a skin of mean 0.35, shadow included that no renderer of ours casts.
@@ -44,8 +44,8 @@ def complete_texture(
     weight = projection.weight[..., None]
     coarse_weight, coarse_photo, coarse_base = _coarse(projection, base)
     ratio = jnp.log(jnp.maximum(coarse_photo, 1e-3)) - jnp.log(jnp.maximum(coarse_base, 1e-3))
-    # Squared and cut off: one coarse texel of hair would darken all that lies beyond it.
     likeness = skin_likeness(coarse_photo, coarse_weight[..., 0])[..., None]
+    # Squared and cut off: one coarse texel of hair would darken all that lies beyond it.
     trust = coarse_weight * jnp.maximum(2 * likeness - 1, 0) ** 2
     gain = jnp.sum(ratio * trust, axis=(0, 1)) / jnp.maximum(jnp.sum(trust, axis=(0, 1)), 1e-6)
     field = jnp.clip(ratio - gain[None, None], -0.7, 0.7)
@@ -56,7 +56,7 @@ def complete_texture(
     for _ in range((skin.shape[0] // COARSE).bit_length() - 1):
         factor = double(factor)
     matched = base * factor
-    exposure = jnp.clip(jnp.mean(face_colour(projection)) / _MEAN_SKIN, 0.5, 1.3)
+    exposure = jnp.clip(jnp.mean(_mean_colour(coarse_photo, coarse_weight * likeness)) / _MEAN_SKIN, 0.5, 1.3)
     for mask, colour in ((layout.mouth, _MOUTH), (layout.sockets, _SOCKET)):
         matched = jnp.where(mask[..., None], exposure * jnp.array(colour)[None, None], matched)
     blended = weight * projection.linear_colour + (1 - weight) * matched
@@ -67,9 +67,24 @@ def complete_texture(
 
 @jax.jit
 def face_colour(projection: Projection) -> Float[Array, " 3"]:
-    """Mean linear colour of the well-seen skin of a face: brows, eyes, lips and beard left out."""
-    weight, photo, _ = _coarse(projection, projection.linear_colour)
-    trust = weight * skin_likeness(photo, weight[..., 0])[..., None]
+    """Average the well-seen skin of a face: brows, eyes, lips and beard are left out.
+
+    Args:
+        projection: What a photo shows, see :func:`digitaltwin.texture.project_texture`.
+
+    Returns:
+        Mean colour in linear light.
+
+    Example:
+        >>> face_colour(Projection(jnp.full((128, 128, 3), 0.4), jnp.ones((128, 128)))).round(3).tolist()
+        [0.4, 0.4, 0.4]
+    """
+    weight = halve_to(projection.weight[..., None], COARSE)
+    photo = halve_to(projection.weight[..., None] * projection.linear_colour, COARSE) / jnp.maximum(weight, 1e-6)
+    return _mean_colour(photo, weight * skin_likeness(photo, weight[..., 0])[..., None])
+
+
+def _mean_colour(photo: Float[Array, "c c 3"], trust: Float[Array, "c c 1"]) -> Float[Array, " 3"]:
     return jnp.sum(photo * trust, axis=(0, 1)) / jnp.maximum(jnp.sum(trust), 1e-6)
 
 
@@ -78,8 +93,8 @@ def _coarse(
 ) -> tuple[Float[Array, "c c 1"], Float[Array, "c c 3"], Float[Array, "c c 3"]]:
     """Weight, and the colours of photo and skin averaged with that weight, over the coarse texture's texels."""
     weight = projection.weight[..., None]
-    weight, photo, base_seen, base_all = weight, weight * projection.linear_colour, weight * base, base
-    while weight.shape[0] > COARSE:
-        weight, photo, base_seen, base_all = halve(weight), halve(photo), halve(base_seen), halve(base_all)
+    weight, photo, base_seen, base_all = (
+        halve_to(picture, COARSE) for picture in (weight, weight * projection.linear_colour, weight * base, base)
+    )
     known = jnp.maximum(weight, 1e-6)
     return weight, photo / known, jnp.where(weight > 1e-6, base_seen / known, base_all)

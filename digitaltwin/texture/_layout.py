@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import BROWS, INTERIOR_PARTS, MESH_OVAL
-from digitaltwin.render import Fragments, interpolate, rasterize
+from digitaltwin.render import Fragments, interpolate_fragments, rasterize
 from digitaltwin.types import InputError
 
 REACH_MM = 14.0
@@ -57,7 +57,7 @@ def rasterize_uv(uv: Float[Array, "t 2"], uv_faces: Int[Array, "f 3"], size: int
         [[0, -1], [0, 0]]
     """
     screen = jnp.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size, jnp.ones(len(uv))], axis=1)
-    return rasterize(screen, uv_faces, height=size, width=size)
+    return rasterize(screen, uv_faces, image_hw=(size, size))
 
 
 def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM) -> TextureLayout:
@@ -80,7 +80,8 @@ def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM
     bare = np.minimum(inside, 2 * (brows + BARE_FOREHEAD_MM - height))  # a fringe ends more sharply than a cheek
     inside_mm = jnp.asarray(np.stack([inside, bare], axis=1))
     fine, coarse = (rasterize_uv(head.uv, head.uv_faces, edge) for edge in (size, COARSE))
-    distance = np.asarray(interpolate(fine, inside_mm, head.faces))
+    distance = np.asarray(interpolate_fragments(fine, inside_mm, head.faces))
+    coarse_mm = interpolate_fragments(coarse, inside_mm, head.faces)[..., 0]
     on_skin = np.asarray(fine.face) >= 0
     mouth, sockets = (_covered_by_part(head, name, size) & ~on_skin for name in INTERIOR_PARTS)
     texel = np.flatnonzero(on_skin & (distance[..., 0] > -reach_mm))
@@ -93,7 +94,7 @@ def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM
         barycentric=fine.barycentric.reshape(-1, 3)[texel],
         oval_mm=jnp.asarray(distance[..., 0].reshape(-1)[texel]),
         bare_mm=jnp.asarray(distance[..., 1].reshape(-1)[texel]),
-        coarse_oval_mm=jnp.where(coarse.face >= 0, interpolate(coarse, inside_mm, head.faces)[..., 0], -jnp.inf),
+        coarse_oval_mm=jnp.where(coarse.face >= 0, coarse_mm, -jnp.inf),
     )
 
 

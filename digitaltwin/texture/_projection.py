@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.geometry import smoothstep, vertex_normals
-from digitaltwin.geometry._normals import normalize
-from digitaltwin.render import lab_from_linear, project, rasterize, sample_texture
+from digitaltwin.render import lab_from_linear, rasterize, sample_texture, screen_points
 from digitaltwin.render._window import linear_window
 from digitaltwin.texture._layout import SMALLEST, TextureLayout
 from digitaltwin.texture._pyramid import blur, double, halve
@@ -74,13 +73,16 @@ def project_texture(
     Raises:
         InputError: no part of the face lies in the photo.
     """
-    region = np.unique(np.asarray(faces)[np.asarray(layout.face)])
+    corners = np.asarray(faces)
+    used = np.zeros(len(corners), bool)
+    used[np.asarray(layout.face)] = True
+    region = np.unique(corners[used])
     texture_size = layout.covered.shape[0]
     view = cut_view(
         np.asarray(image),
-        np.asarray(vertices)[region],
+        np.asarray(vertices, np.float64)[region],
         float(focal_px),
-        np.asarray(principal_point_px),
+        np.asarray(principal_point_px, np.float64),
         # A texel of the face is one to two pixels wide then: sampling skips none, and no more is compiled than
         # one function for each size of texture.
         size=min(texture_size, LARGEST_VIEW),
@@ -109,21 +111,22 @@ def cut_view(
         InputError: the points do not lie in front of the camera and within the photo.
     """
     height, width = image.shape[:2]
-    screen = np.asarray(project(jnp.asarray(points), focal_px, jnp.asarray(principal_point_px, jnp.float32)))
-    low, high = screen[:, :2].min(axis=0), screen[:, :2].max(axis=0)
-    in_photo = np.all(high > 0) and np.all(low < [width, height])
-    if not (in_photo and np.all(screen[:, 2] > 0)):
+    depth = points[:, 2:]
+    in_front = bool(np.all(depth > 0))
+    screen = focal_px * points[:, :2] / np.where(depth > 0, depth, 1) + principal_point_px
+    low, high = screen.min(axis=0), screen.max(axis=0)
+    if not (in_front and np.all(high > 0) and np.all(low < [width, height])):
         raise InputError("image: the fitted face lies outside the photo; check the landmarks the fit was given.")
     edge = 1.04 * (high - low).max()
     corner = (low + high - edge) / 2
     scale = size / edge
 
     return View(
-        jnp.asarray(linear_window(image, corner, float(edge), size)),
-        jnp.float32(focal_px * scale),
-        jnp.asarray((principal_point_px - corner) * scale, jnp.float32),
-        jnp.asarray(-corner * scale, jnp.float32),
-        jnp.asarray((np.array([width, height]) - corner) * scale, jnp.float32),
+        linear_window(image, corner, float(edge), size),
+        np.float32(focal_px * scale),
+        np.asarray((principal_point_px - corner) * scale, np.float32),
+        np.asarray(-corner * scale, np.float32),
+        np.asarray((np.array([width, height]) - corner) * scale, np.float32),
     )
 
 
@@ -134,18 +137,20 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
     found in three rounds, each weighing by the likeness of the last: ``exp(-max(0, d^2 - 2))``, d the distance
     in widths.
     """
-    lab = lab_from_linear(linear).reshape(-1, 3)
-    trust = weight.reshape(-1, 1)
+    lab = lab_from_linear(linear)
+    channels = [lab[..., channel].reshape(-1) for channel in range(3)]
+    trust = weight.reshape(-1)
     likeness = jnp.ones_like(trust)
-    # Widths never below what shading and pores do to one colour of skin, so that an even face keeps its shadows.
-    least = jnp.array([[8.0, 4.0, 5.0]])
     for _ in range(3):
         share = trust * likeness
         share = share / jnp.maximum(jnp.sum(share), 1e-9)
-        centre = jnp.sum(share * lab, axis=0, keepdims=True)
-        width = jnp.sqrt(jnp.sum(share * (lab - centre) ** 2, axis=0, keepdims=True))
-        distance = jnp.sum(((lab - centre) / jnp.maximum(width, least)) ** 2, axis=1, keepdims=True)
-        likeness = jnp.exp(-jnp.maximum(distance - 2, 0))
+        squared = jnp.zeros_like(trust)
+        # Widths never below what shading and pores do to one colour of skin, so that an even face keeps its shadows.
+        for channel, least in zip(channels, (8.0, 4.0, 5.0)):
+            offset = channel - jnp.sum(share * channel)
+            width = jnp.sqrt(jnp.sum(share * offset**2))
+            squared += (offset / jnp.maximum(width, least)) ** 2
+        likeness = jnp.exp(-jnp.maximum(squared - 2, 0))
     return likeness.reshape(weight.shape)
 
 
@@ -156,39 +161,42 @@ def _project(
     view_size = len(view.linear)
     depth_scale = _DEPTH / view_size
     margin = 2 / depth_scale
-    screen = project(vertices, depth_scale * view.focal_px, depth_scale * view.principal_point_px)
-    nearest = rasterize(screen, faces, height=_DEPTH, width=_DEPTH).depth
+    screen = screen_points(vertices, depth_scale * view.focal_px, depth_scale * view.principal_point_px)
+    nearest = rasterize(screen, faces, image_hw=(_DEPTH, _DEPTH)).depth
     # The nearest surface within a pixel: what borders on an occluder counts as hidden, for the photo mixes both there.
     nearest = -jax.lax.reduce_window(-nearest, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
-    normals = vertex_normals(vertices, faces)
 
-    def look(face: Int[Array, ""], barycentric: Float[Array, " 3"]) -> tuple[Array, Array, Array]:
-        corners = faces[face]
-        # Sums, not matrix products: those an accelerator rounds by more than the depth's slack.
-        point = jnp.sum(barycentric[:, None] * vertices[corners], axis=0)
-        normal = normalize(jnp.sum(barycentric[:, None] * normals[corners], axis=0))
-        cosine = -jnp.sum(normal * normalize(point))
-        pixel = view.focal_px * point[:2] / point[2] + view.principal_point_px
-        column, row = jnp.clip(jnp.floor(depth_scale * pixel), 0, _DEPTH - 1).astype(int)
-        # Within that pixel a slanted surface itself comes nearer by its slope.
-        slope = jnp.sqrt(jnp.maximum(1 - cosine**2, 0)) / jnp.maximum(cosine, 0.1)
-        slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / (depth_scale * view.focal_px)
-        seen = (cosine > 0) & (point[2] <= nearest[row, column] + slack)
-        seen &= jnp.all(pixel > view.low_px + margin) & jnp.all(pixel < view.high_px - margin)
-        colour = sample_texture(view.linear, pixel / view_size * jnp.array([1, -1]) + jnp.array([0, 1]))
-        return colour, cosine, seen
+    # Component by component, which a CPU works off with its vector instructions. Sums, not matrix products: those an
+    # accelerator rounds by more than the depth's slack.
+    corners = jnp.concatenate(
+        [vertices[faces].reshape(-1, 9), vertex_normals(vertices, faces)[faces].reshape(-1, 9)], 1
+    )
+    of_texel = corners[layout.face]
+    at = [sum(layout.barycentric[:, k] * of_texel[:, 3 * k + i] for k in range(3)) for i in (0, 1, 2, 9, 10, 11)]
+    point, normal = at[:3], at[3:]
+    dot = sum(n * p for n, p in zip(normal, point))
+    lengths = jnp.sqrt(sum(n**2 for n in normal)) * jnp.sqrt(sum(p**2 for p in point))
+    cosine = -dot / jnp.maximum(lengths, 1e-20)
+    x, y = (view.focal_px * point[i] / point[2] + view.principal_point_px[i] for i in range(2))
+    column, row = (jnp.clip(jnp.floor(depth_scale * p), 0, _DEPTH - 1).astype(int) for p in (x, y))
+    # Within that pixel a slanted surface itself comes nearer by its slope.
+    slope = jnp.sqrt(jnp.maximum(1 - cosine**2, 0)) / jnp.maximum(cosine, 0.1)
+    slack = _DEPTH_SLACK_MM + 2 * slope * point[2] / (depth_scale * view.focal_px)
+    seen = (cosine > 0) & (point[2] <= nearest[row, column] + slack)
+    for pixel, low, high in zip((x, y), view.low_px, view.high_px):
+        seen &= (pixel > low + margin) & (pixel < high - margin)
+    colour = sample_texture(view.linear, jnp.stack([x / view_size, 1 - y / view_size], axis=-1))
 
-    colour, cosine, seen = jax.vmap(look)(layout.face, layout.barycentric)
-    visible = feathered(texture_image(seen[:, None].astype(jnp.float32), layout.texel, size=size), layout.covered)
+    visible = feather(texture_image(seen[:, None].astype(jnp.float32), layout.texel, size=size), layout.covered)
     weight = jnp.where(seen, visible.reshape(-1)[layout.texel], 0) * smoothstep(cosine, 0.25, 0.6)
-    weight *= smoothstep(layout.oval_mm, -10.0, 8.0) * bare_share(colour, weight, layout, size=size)
+    weight *= smoothstep(layout.oval_mm, -10.0, 8.0) * skin_mask(colour, weight, layout, size=size)
     return Projection(
         texture_image(jnp.where(weight[:, None] > 0, colour, 0), layout.texel, size=size),
         texture_image(weight[:, None], layout.texel, size=size)[..., 0],
     )
 
 
-def bare_share(
+def skin_mask(
     linear: Float[Array, "n 3"], weight: Float[Array, " n"], layout: TextureLayout, *, size: int
 ) -> Float[Array, " n"]:
     """How far colours that something shows of a head are skin's, or lie where nothing else is to be expected.
@@ -204,7 +212,7 @@ def bare_share(
         to the skin of the face, which keeps hair, hats and collars off the head.
     """
     likeness = skin_likeness(linear, weight * smoothstep(layout.oval_mm, 0.0, 20.0))
-    likeness = 1 - _spread(texture_image(1 - likeness[:, None], layout.texel, size=size)).reshape(-1)[layout.texel]
+    likeness = 1 - _dilate(texture_image(1 - likeness[:, None], layout.texel, size=size)).reshape(-1)[layout.texel]
     inside = smoothstep(layout.bare_mm, 4.0, 22.0)
     return inside + (1 - inside) * likeness
 
@@ -215,7 +223,7 @@ def texture_image(values: Float[Array, "n c"], texel: Int[Array, " n"], *, size:
     return jnp.zeros((size * size, channels)).at[texel].set(values).reshape(size, size, channels)
 
 
-def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
+def _dilate(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
     """The greatest value around each texel: a hair's soft outline is neither hair nor skin, and has to go too."""
 
     def widen(picture: Float[Array, "c c 1"]) -> Float[Array, "c c 1"]:
@@ -224,17 +232,17 @@ def _spread(strangeness: Float[Array, "s s 1"]) -> Float[Array, "s s 1"]:
     return _at_reduced_size(widen, strangeness)
 
 
-def feathered(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
+def feather(mask: Float[Array, "s s 1"], covered: Bool[Array, "s s"]) -> Float[Array, "s s 1"]:
     """Full well inside a mask, falling smoothly to nothing at its border.
 
     What lies between the islands is neither in nor out: the lids and the lips keep their colours up to their edges.
     """
 
-    def feather(both: Float[Array, "c c 2"]) -> Float[Array, "c c 1"]:
+    def soften(both: Float[Array, "c c 2"]) -> Float[Array, "c c 1"]:
         mean = blur(both, _FEATHER)
         return jnp.clip(2 * mean[..., :1] / jnp.maximum(mean[..., 1:], 1e-3) - 1, 0, 1)
 
-    return _at_reduced_size(feather, jnp.concatenate([mask, covered[..., None].astype(jnp.float32)], axis=-1))
+    return _at_reduced_size(soften, jnp.concatenate([mask, covered[..., None].astype(jnp.float32)], axis=-1))
 
 
 def _at_reduced_size(function: Callable[[Array], Array], picture: Float[Array, "s s c"]) -> Array:

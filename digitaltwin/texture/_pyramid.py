@@ -3,24 +3,37 @@
 Letters: h w rows and columns (even), c channels.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
 def halve(picture: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     """Mean of each 2 x 2 square."""
-    rows, columns, channels = picture.shape
-    return picture.reshape(rows // 2, 2, columns // 2, 2, channels).mean(axis=(1, 3))
+    # Four strided slices: on a CPU a tenth of the time of a mean over reshaped axes.
+    top, bottom = picture[0::2], picture[1::2]
+    return (top[:, 0::2] + top[:, 1::2] + bottom[:, 0::2] + bottom[:, 1::2]) * 0.25
+
+
+def halve_to(picture: Float[Array, "h w c"], size: int) -> Float[Array, "size size c"]:
+    """Means of the squares that leave a picture of some edge."""
+    while picture.shape[0] > size:
+        picture = halve(picture)
+    return picture
 
 
 def double(picture: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     """Twice the size, bilinear between centres, borders continued."""
     for axis in (0, 1):
-        picture = jnp.moveaxis(picture, axis, 0)
-        before = jnp.concatenate([picture[:1], picture[:-1]])
-        after = jnp.concatenate([picture[1:], picture[-1:]])
-        pair = jnp.stack([0.25 * before + 0.75 * picture, 0.75 * picture + 0.25 * after], axis=1)
-        picture = jnp.moveaxis(pair.reshape(2 * len(picture), *picture.shape[1:]), 0, axis)
+        last = picture.shape[axis] - 1
+        middle = functools.partial(jax.lax.slice_in_dim, picture, axis=axis)
+        before = jnp.concatenate([middle(0, 1), middle(0, last)], axis=axis)
+        after = jnp.concatenate([middle(1, last + 1), middle(last, last + 1)], axis=axis)
+        pair = jnp.stack([0.25 * before + 0.75 * picture, 0.75 * picture + 0.25 * after], axis=axis + 1)
+        picture = pair.reshape(*picture.shape[:axis], 2 * (last + 1), *picture.shape[axis + 1 :])
     return picture
 
 
@@ -32,10 +45,10 @@ def fill(
     A hole takes its colour from the finest of the halved pictures that knows one there; partly trusted places mix.
 
     Args:
-        picture: any values; ignored where the weight is 0.
-        weight: trust in each, in [0, 1].
-        fallback: the colour of what is farther than about ``2^levels`` from anything known.
-        levels: how often to halve.
+        picture: Any values; ignored where the weight is 0.
+        weight: Trust in each, in [0, 1].
+        fallback: The colour of what is farther than about ``2^levels`` from anything known.
+        levels: How often to halve.
 
     Example:
         >>> known = jnp.zeros((4, 4, 1)).at[0, 0].set(1.0)
@@ -53,13 +66,13 @@ def fill(
 
 def blur(picture: Float[Array, "h w c"], radius: int) -> Float[Array, "h w c"]:
     """Mean over a window with the weights ``1 + cos(pi d / (radius + 1))`` in both directions, borders continued."""
-    offsets = jnp.arange(-radius, radius + 1)
-    kernel = 1 + jnp.cos(jnp.pi * offsets / (radius + 1))
-    kernel = kernel / jnp.sum(kernel)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = 1 + np.cos(np.pi * offsets / (radius + 1))
+    kernel = (kernel / kernel.sum()).tolist()
     for axis in (0, 1):
         padding = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
         padded = jnp.pad(picture, padding, mode="edge")
         length = picture.shape[axis]
-        windows = [jnp.moveaxis(jnp.moveaxis(padded, axis, 0)[k : k + length], 0, axis) for k in range(2 * radius + 1)]
-        picture = sum((k * window for k, window in zip(kernel, windows)), jnp.zeros_like(picture))
+        windows = [jax.lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(2 * radius + 1)]
+        picture = functools.reduce(jnp.add, [weight * window for weight, window in zip(kernel, windows)])
     return picture

@@ -35,8 +35,8 @@ from digitaltwin.head.markup import (
     RIGHT_EYE,
 )
 from digitaltwin.perception import detect_landmarks, landmarks_from_mesh
-from digitaltwin.render import Surface, portrait_lighting, project, rasterize, render_mesh
-from digitaltwin.types import InputError
+from digitaltwin.render import portrait_lighting, rasterize, render_mesh, screen_points
+from digitaltwin.types import InputError, Mesh
 
 PICTURES = 90
 SIZE_PX = 512
@@ -91,7 +91,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
     colours = {"upper_teeth": (0.86, 0.83, 0.76), "lower_teeth": (0.86, 0.83, 0.76), "tongue": (0.72, 0.36, 0.36)}
     principal = jnp.full(2, SIZE_PX / 2)
     faces = jnp.concatenate([head.faces, head.parts_faces + len(mean)])
-    see = jax.jit(lambda screen: rasterize(screen, faces, height=SIZE_PX, width=SIZE_PX).face)
+    see = jax.jit(lambda screen: rasterize(screen, faces, image_hw=(SIZE_PX, SIZE_PX)).face)
     mesh, landmarks, yaws, sheet = [], [], [], []
     for number in tqdm(range(PICTURES), desc="anchors"):
         identity = rng.normal(size=len(head.identity_deviation)) * np.asarray(head.identity_deviation)
@@ -105,18 +105,17 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
         camera = (points + jnp.array([0.0, 35.0, 0.0])) @ rotation.T * jnp.array([1.0, -1.0, -1.0])
         camera = camera + jnp.array([0.0, 0.0, DISTANCE_MM])
         skin = jnp.asarray(skins[rng.integers(len(skins))])
-        surfaces = [Surface(camera[: len(mean)], head.faces, head.uv, head.uv_faces, skin)]
+        surfaces = [Mesh(camera[: len(mean)], head.faces, head.uv, head.uv_faces, skin)]
         for name, mine in zip(head.part_names, groups):
             texture = eye if name.endswith("eye") else np.full((1, 1, 3), colours.get(name, 0), np.float32)
             texture = skin if name in INTERIOR_PARTS else jnp.asarray(texture, jnp.float32)
             part = (camera[len(mean) :], head.parts_faces[mine], head.parts_uv, head.parts_uv_faces[mine], texture)
-            surfaces.append(Surface(*part))
+            surfaces.append(Mesh(*part))
         picture = render_mesh(
             tuple(surfaces),
             FOCAL_PX,
             principal,
-            height=SIZE_PX,
-            width=SIZE_PX,
+            image_hw=(SIZE_PX, SIZE_PX),
             lighting=portrait_lighting(),
             background=jnp.asarray(rng.uniform(0.2, 0.8, 3), jnp.float32),
         ).colour
@@ -125,7 +124,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
         except InputError:
             logging.info("picture %d: no face found", number)
             continue
-        screen = project(camera, FOCAL_PX, principal)
+        screen = screen_points(camera, FOCAL_PX, principal)
         seen = np.asarray(see(screen))
         seen = np.where(seen < len(skin_faces), seen, -1)
         image_points = np.asarray(found.mesh_px)[:MESH_POINT_COUNT, :2]

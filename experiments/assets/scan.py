@@ -17,6 +17,7 @@ from trimesh.visual import TextureVisuals
 
 from digitaltwin.export import Material, Primitive, write_glb
 from digitaltwin.io._files import write_bytes
+from digitaltwin.types import Mesh
 
 SOURCE = "menpo3d-{version}/menpo3d/data/james"
 LICENCE = "menpo3d-{version}/LICENSE.txt"
@@ -50,10 +51,7 @@ def build_scan(package: Path, version: str, out: Path) -> None:
     half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
     faces = np.asarray(surface.faces)
     primitive = Primitive(
-        vertices=np.asarray(surface.vertices, np.float32),
-        faces=faces,
-        uv=np.asarray(surface.visual.uv, np.float32),
-        uv_faces=faces,
+        Mesh(np.asarray(surface.vertices, np.float32), faces, np.asarray(surface.visual.uv, np.float32)),
         displacements=np.zeros((0, len(surface.vertices), 3), np.float32),
         material=Material("skin", np.asarray(half, np.float32) / 255.0),
     )

@@ -9,7 +9,7 @@ from digitaltwin import create_avatar
 from digitaltwin.avatar._report import MAX_TURN_DEGREES
 from digitaltwin.geometry import matrix_from_rotation_vector
 from digitaltwin.head import parts_vertices
-from digitaltwin.render import head_surfaces, portrait_lighting, render_mesh
+from digitaltwin.render import HEAD_GLOSS, head_meshes, portrait_lighting, render_mesh
 from digitaltwin.texture import eye_texture, load_skin, skin_paths
 from digitaltwin.types import InputError
 
@@ -26,15 +26,15 @@ def photo(head, degrees):
         turned = (np.asarray(points) + [0, 30, 0]) @ np.asarray(rotation).T
         return jnp.asarray(turned * [1, -1, -1] + [0, 0, 700], jnp.float32)
 
-    surfaces = head_surfaces(
+    surfaces = head_meshes(
         head, camera(head.mean), camera(parts), texture=jnp.asarray(skin), eye_texture=eye_texture(jax.random.key(0))
     )
     picture = render_mesh(
         surfaces,
         1100.0,
         jnp.full(2, SIZE / 2),
-        height=SIZE,
-        width=SIZE,
+        image_hw=(SIZE, SIZE),
+        gloss=HEAD_GLOSS,
         lighting=portrait_lighting(),
         background=jnp.full(3, 0.5),
     )

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from digitaltwin.export import Material, Primitive, head_primitives, write_glb
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +131,7 @@ def test_target_that_moves_nothing_stays(tmp_path):
     face = np.array([[0, 1, 2]])
     displacements = np.zeros((2, 3, 3))
     displacements[1, 2] = [0, 0, 7.0]
-    primitive = Primitive(corners, face, corners[:, :2] / 100, face, displacements, Material("grey"))
+    primitive = Primitive(Mesh(corners, face, corners[:, :2] / 100, face), displacements, Material("grey"))
     write_glb(tmp_path / "face.glb", [primitive], ["still", "moving"])
     document = pygltflib.GLTF2().load(tmp_path / "face.glb")
     still, moving = (read(document, t["POSITION"]) for t in document.meshes[0].primitives[0].targets)
@@ -145,7 +145,7 @@ def test_many_vertices_get_wide_indices(tmp_path):
     cell = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).reshape(-1)
     faces = np.concatenate([cell[:, None] + [0, 1, side], cell[:, None] + [1, side + 1, side]])
     vertices = np.column_stack([grid, np.zeros(len(grid))])
-    primitive = Primitive(vertices, faces, grid / side, faces, np.zeros((0, *vertices.shape)), Material("grid"))
+    primitive = Primitive(Mesh(vertices, faces, grid / side), np.zeros((0, *vertices.shape)), Material("grid"))
     write_glb(tmp_path / "grid.glb", [primitive], [])
     mesh = trimesh.load(tmp_path / "grid.glb", force="mesh")
     assert mesh.faces.max() == side * side - 1

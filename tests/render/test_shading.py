@@ -6,27 +6,27 @@ import pytest
 import trimesh
 
 from digitaltwin.render import (
-    Surface,
     flat_lighting,
-    head_pieces,
-    head_surfaces,
+    head_meshes,
     portrait_lighting,
     render_mesh,
     sample_texture,
 )
+from digitaltwin.render._head import head_pieces
+from digitaltwin.types import Mesh
 
 BACKGROUND = (0.1, 0.3, 0.2)
 
 
-def show(*surfaces, lighting=None, size=96):
+def show(*meshes, lighting=None, size=96, gloss=0.0):
     return render_mesh(
-        surfaces,
+        meshes,
         jnp.float32(size),
         jnp.full(2, size / 2),
-        height=size,
-        width=size,
+        image_hw=(size, size),
         lighting=flat_lighting() if lighting is None else lighting,
         background=jnp.array(BACKGROUND),
+        gloss=[gloss] * len(meshes),
     )
 
 
@@ -34,7 +34,7 @@ def quad(depth, half, texture):
     corners = jnp.array([[-half, -half, depth], [half, -half, depth], [half, half, depth], [-half, half, depth]])
     uv = jnp.array([[0.0, 1], [1, 1], [1, 0], [0, 0]])
     faces = jnp.array([[0, 2, 1], [0, 3, 2]])
-    return Surface(corners, faces, uv, faces, jnp.asarray(texture, jnp.float32), jnp.float32(0))
+    return Mesh(corners, faces, uv, faces, jnp.asarray(texture, jnp.float32))
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,7 @@ def ball():
     mesh = trimesh.creation.icosphere(4, radius=3.0)
     faces = jnp.asarray(mesh.faces)
     vertices = jnp.asarray(mesh.vertices + [0, 0, 10.0], jnp.float32)
-    return Surface(
-        vertices, faces, jnp.zeros((1, 2)), jnp.zeros_like(faces), jnp.full((1, 1, 3), 0.6), jnp.float32(0.1)
-    )
+    return Mesh(vertices, faces, jnp.zeros((1, 2)), jnp.zeros_like(faces), jnp.full((1, 1, 3), 0.6))
 
 
 def test_flat_light_shows_the_texture_itself():
@@ -78,14 +76,14 @@ def test_alpha_is_the_covered_share_of_a_pixel(ball):
 
 
 def test_light_from_above_and_the_left_falls_there(ball):
-    colour = np.asarray(show(ball, lighting=portrait_lighting()).colour).mean(-1)
+    colour = np.asarray(show(ball, lighting=portrait_lighting(), gloss=0.1).colour).mean(-1)
     assert colour[30, 30] > colour[66, 66] + 0.1
     assert colour[30, 48] > colour[66, 48] + 0.05
 
 
 def test_outline_does_not_flash(ball):
     """Smooth normals that lean over the outline are not turned round: brightness changes steadily up to it."""
-    picture = show(ball, lighting=portrait_lighting())
+    picture = show(ball, lighting=portrait_lighting(), gloss=0.1)
     inside = np.asarray(picture.alpha) == 1
     column = np.asarray(picture.colour).mean(-1)[:, 48][inside[:, 48]]
     assert np.all(np.diff(column[len(column) // 2 :]) < 4e-3)
@@ -115,7 +113,7 @@ def test_head_has_no_holes(head):
     place, move = jnp.array([[1.0, -1, -1]]), jnp.array([[0.0, 0, 300]])
     grey = jnp.full((1, 1, 3), 0.7)
     vertices, parts = head.mean * place + move, head.parts_mean * place + move
-    alpha = np.asarray(show(*head_surfaces(head, vertices, parts, texture=grey, eye_texture=grey)).alpha)
+    alpha = np.asarray(show(*head_meshes(head, vertices, parts, texture=grey, eye_texture=grey)).alpha)
     # 0.32 px a millimetre: 50 mm to each side, from the chin up to the forehead.
     assert np.all(alpha[34:74, 32:64] == 1)
     assert alpha[:, 0].max() == 0

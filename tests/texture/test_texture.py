@@ -5,13 +5,12 @@ import pytest
 from scipy import ndimage
 
 from digitaltwin.render import (
-    Surface,
     flat_lighting,
-    interpolate,
+    interpolate_fragments,
     linear_from_srgb,
-    project,
     rasterize,
     render_mesh,
+    screen_points,
     srgb_from_linear,
 )
 from digitaltwin.texture import (
@@ -30,7 +29,7 @@ from digitaltwin.texture import (
 from digitaltwin.texture._eyes import HAZEL
 from digitaltwin.texture._layout import oval_distance, rasterize_uv
 from digitaltwin.texture._pyramid import blur, double, fill, halve
-from digitaltwin.types import InputError
+from digitaltwin.types import InputError, Mesh
 
 SIZE = 512
 PHOTO = 600
@@ -62,15 +61,15 @@ def known():
 
 
 def photograph(head, texture, yaw):
-    surface = Surface(pose(head.mean, yaw), head.faces, head.uv, head.uv_faces, jnp.asarray(texture), jnp.float32(0))
+    mesh = Mesh(pose(head.mean, yaw), head.faces, head.uv, head.uv_faces, jnp.asarray(texture))
     picture = render_mesh(
-        (surface,),
+        (mesh,),
         jnp.float32(FOCAL),
         jnp.asarray(CENTRE, jnp.float32),
-        height=PHOTO,
-        width=PHOTO,
+        image_hw=(PHOTO, PHOTO),
         lighting=flat_lighting(),
         background=jnp.array([0.0, 1.0, 0.0]),
+        gloss=[0.0],
     )
     return np.asarray(picture.colour)
 
@@ -127,9 +126,9 @@ def test_weight_fades_without_a_step(head, layout):
 def test_hair_beyond_the_oval_stays_off_the_head(head, layout, known):
     photo = photograph(head, known * 0 + np.array([0.75, 0.55, 0.45], np.float32), 0.0)
     distance = jnp.asarray(oval_distance(head))[:, None]
-    screen = project(pose(head.mean, 0.0), FOCAL, jnp.asarray(CENTRE, jnp.float32))
-    fragments = rasterize(screen, head.faces, height=PHOTO, width=PHOTO)
-    outside = np.asarray(interpolate(fragments, distance, head.faces))[..., 0] < 0
+    screen = screen_points(pose(head.mean, 0.0), FOCAL, jnp.asarray(CENTRE, jnp.float32))
+    fragments = rasterize(screen, head.faces, image_hw=(PHOTO, PHOTO))
+    outside = np.asarray(interpolate_fragments(fragments, distance, head.faces))[..., 0] < 0
     haired = np.where(outside[..., None], 0.05, photo).astype(np.float32)
     bare, hair = (look(p, head, layout, 0.0) for p in (photo, haired))
     ring = np.asarray(layout.texel)[np.abs(np.asarray(layout.oval_mm) + 3.0) < 3.0]

@@ -3,22 +3,19 @@ import numpy as np
 import pytest
 
 from digitaltwin.export import preview
-from digitaltwin.render import head_surfaces
+from digitaltwin.geometry import Camera
+from digitaltwin.render import head_meshes
 
 
 @pytest.fixture(scope="module")
 def panels(head):
     texture, eyes = jnp.full((1, 1, 3), 0.7), jnp.full((1, 1, 3), 0.95)
 
-    def surfaces(place):
-        return head_surfaces(head, place(head.mean), place(head.parts_mean), texture=texture, eye_texture=eyes)
-
+    meshes = head_meshes(head, np.asarray(head.mean), np.asarray(head.parts_mean), texture=texture, eye_texture=eyes)
     photo = np.zeros((300, 500, 3), np.float32)
     photo[..., 1] = 1.0
-    posed = surfaces(lambda x: x * jnp.array([[1.0, -1, -1]]) + jnp.array([[60.0, 0, 900]]))
-    picture = preview(
-        photo, posed, surfaces(lambda x: x), focal_px=800.0, principal_point_px=np.array([250.0, 150.0]), size=160
-    )
+    camera = Camera(np.eye(3), np.array([60.0, 0, 900]), 800.0, np.array([250.0, 150.0]))
+    picture = preview(photo, meshes, camera, size=160)
     assert picture.shape == (160, 640, 3)
     return np.split(picture, 4, axis=1)
 

@@ -9,7 +9,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.render import interpolate, project, rasterize
+from digitaltwin.render import interpolate_fragments, rasterize, screen_points
 
 FOCAL = 300.0
 CENTRE = np.array([64.0, 48.0])
@@ -18,11 +18,11 @@ HEIGHT, WIDTH = 96, 128
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "cull"))
 def raster(screen, faces, height=HEIGHT, width=WIDTH, cull=False):
-    return rasterize(screen, faces, height=height, width=width, cull=cull)
+    return rasterize(screen, faces, image_hw=(height, width), cull=cull)
 
 
 def screen_of(vertices):
-    return project(jnp.asarray(vertices, jnp.float32), FOCAL, jnp.asarray(CENTRE, jnp.float32))
+    return screen_points(jnp.asarray(vertices, jnp.float32), FOCAL, jnp.asarray(CENTRE, jnp.float32))
 
 
 def reference(vertices, faces, height=HEIGHT, width=WIDTH):
@@ -68,7 +68,7 @@ def test_agrees_with_ray_casting_in_float64(torus):
 def test_seen_points_project_back_to_their_pixels(torus):
     vertices, faces = torus
     seen = raster(screen_of(vertices), jnp.asarray(faces))
-    points = interpolate(seen, jnp.asarray(vertices, jnp.float32), jnp.asarray(faces))
+    points = interpolate_fragments(seen, jnp.asarray(vertices, jnp.float32), jnp.asarray(faces))
     hit = np.asarray(seen.face >= 0)
     pixels = screen_of(np.asarray(points)[hit])[:, :2]
     rows, columns = np.nonzero(hit)
@@ -142,9 +142,9 @@ def test_culling_keeps_the_side_that_faces_the_camera(torus):
 def test_vmap_equals_the_loop(torus):
     vertices, faces = torus
     screens = jnp.stack([screen_of(vertices * s) for s in (1.0, 0.7, 1.6)])
-    batch = jax.vmap(lambda screen: rasterize(screen, jnp.asarray(faces), height=40, width=56))(screens)
+    batch = jax.vmap(lambda screen: rasterize(screen, jnp.asarray(faces), image_hw=(40, 56)))(screens)
     for index, screen in enumerate(screens):
-        one = rasterize(screen, jnp.asarray(faces), height=40, width=56)
+        one = rasterize(screen, jnp.asarray(faces), image_hw=(40, 56))
         assert np.array_equal(batch.face[index], one.face)
         np.testing.assert_allclose(batch.barycentric[index], one.barycentric, atol=1e-5)
 
@@ -154,7 +154,7 @@ def test_depth_has_the_gradient_of_the_plane():
     corners = jnp.array([[2.0, 2.0, 3.0], [30.0, 4.0, 5.0], [6.0, 28.0, 4.0]])
 
     def depth(z):
-        return rasterize(corners.at[:, 2].set(z), faces, height=32, width=32).depth[10, 10]
+        return rasterize(corners.at[:, 2].set(z), faces, image_hw=(32, 32)).depth[10, 10]
 
     step = 1e-2
     numeric = [(depth(corners[:, 2] + step * e) - depth(corners[:, 2] - step * e)) / (2 * step) for e in jnp.eye(3)]
@@ -163,6 +163,6 @@ def test_depth_has_the_gradient_of_the_plane():
 
 def test_compiles_once_per_shape(torus):
     vertices, faces = torus
-    traced = jax.jit(chex.assert_max_traces(lambda s: rasterize(s, jnp.asarray(faces), height=16, width=16).face, n=1))
+    traced = jax.jit(chex.assert_max_traces(lambda s: rasterize(s, jnp.asarray(faces), image_hw=(16, 16)).face, n=1))
     for scale in (1.0, 1.1):
         traced(screen_of(vertices * scale))
