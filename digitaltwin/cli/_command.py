@@ -1,27 +1,169 @@
-"""What every command of this folder does around its own work: flags, exit codes, the compilation cache."""
+"""What every command does around its own work: flags, exit codes, signals, the first line and a line for each stage.
 
+Nothing here imports JAX, NumPy or Pillow, so that ``--help``, a mistyped flag and a missing file are answered at once.
+"""
+
+import logging
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
-from absl import app, flags, logging
+from absl import flags
 
+from digitaltwin._stages import listen
 from digitaltwin.io._files import make_folder
 from digitaltwin.types import InputError
 
+DONE, DEFECT, UNUSABLE_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: the work is done; a defect of this program; the input cannot be used, and one line says why; SIGINT."""
+
+_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 _CACHE_BYTES = 1_000_000_000
 _MIN_COMPILE_S = 0.1  # the chain has hundreds of smaller programs, which compile faster than a cache of them is kept
 
-DONE, DEFECT, UNUSABLE_INPUT = 0, 1, 2
-"""Exit codes: the work is done; a defect of this program; the input cannot be used, and one line says why."""
+
+class Command(NamedTuple):
+    """A command with flags of its own, which may be parsed and run any number of times in one process."""
+
+    usage: str
+    """How it is called, one way a line."""
+    description: str
+    """What it does: the first line is a sentence."""
+    define: Callable[[flags.FlagValues], None]
+    """Defines the flags."""
+    work: Callable[[flags.FlagValues, list[str]], int | None]
+    """Does the work, given the flags and the arguments without one; returns the exit code, None for 0."""
+    takes: str | None = None
+    """What arguments without a flag are: ``"photos"``; None if there are none."""
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a command: parse its flags, call ``main``, leave with the exit code that says how it went."""
-    app.run(lambda _: _exit_code(main), flags_parser=_parse)
+def run(command: Command, arguments: Sequence[str]) -> int:
+    """Run a command on the arguments of the command line, program name left out.
+
+    Returns:
+        The exit code. Nothing is raised, but for ``SystemExit`` after SIGTERM.
+    """
+    if not _HELP.isdisjoint(_before_dashes(arguments)):
+        print(help_text(command))
+        return DONE
+    values = flags.FlagValues()
+    command.define(values)
+    values.set_gnu_getopt(True)  # flags may follow photos
+    try:
+        rest = values(["digitaltwin", *arguments])[1:]
+        if rest and command.takes is None:
+            raise flags.Error(f"{rest[0]}: every argument needs the name of its flag")
+    except flags.Error as error:
+        print(f"{_one_line(error)} (--help lists the flags)", file=sys.stderr)
+        return UNUSABLE_INPUT
+    return guard(lambda: command.work(values, rest))
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command whose flags are absl's global ones, and leave the process with its exit code.
+
+    For programs outside the library: ``python -m experiments.subjects``, ``python -m benchmarks.fitting``. The flags
+    are parsed before ``main`` is called.
+
+    Args:
+        main: Does the work, and raises :class:`~digitaltwin.types.InputError` where the input cannot be used.
+
+    Raises:
+        SystemExit: Always, with 0 when done, 1 after a defect, 2 for unusable input, 130 after SIGINT.
+
+    Example:
+        >>> run_command(lambda: print("done"))  # doctest: +SKIP
+        done
+    """
+    try:
+        module_help = sys.modules["__main__"].__doc__ or ""
+        if not _HELP.isdisjoint(_before_dashes(sys.argv[1:])):
+            print(f"{module_help.strip()}\n\nFlags:\n{_flag_texts(_main_flags())}")
+            sys.exit(DONE)
+        rest = flags.FLAGS(sys.argv)[1:]
+        if rest:
+            raise flags.Error(f"{rest[0]}: every argument needs the name of its flag")
+    except flags.Error as error:
+        print(f"{_one_line(error)} (--help lists the flags)", file=sys.stderr)
+        sys.exit(UNUSABLE_INPUT)
+    sys.exit(guard(main))
+
+
+def guard(main: Callable[[], int | None]) -> int:
+    """Call ``main``, and turn however it ends into an exit code, with one line on stderr unless it is done."""
+    with _terminable(), _plain_warnings():
+        try:
+            return main() or DONE
+        except InputError as error:
+            print(error, file=sys.stderr)
+            return UNUSABLE_INPUT
+        except KeyboardInterrupt:
+            print("interrupted: nothing was left half-written", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:  # whoever read the output has enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes and closes it at its end
+            return DONE
+        except Exception:
+            report_defect()
+            return DEFECT
+
+
+def report_defect() -> None:
+    """Print the exception that is being handled, and ask for a report."""
+    traceback.print_exc()
+    print("This is a defect of digitaltwin: please report it together with the lines above.", file=sys.stderr)
+
+
+class Speaker:
+    """Says on stderr what is being done; silent if it is told to be."""
+
+    def __init__(self, *, quiet: bool):
+        self.quiet = quiet
+        self._begun = time.perf_counter()
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def stages(self, indent: str = "  ") -> Iterator[None]:
+        """A line with the seconds of every stage that ends within the block."""
+        with listen(lambda name, seconds: self.say(f"{indent}{name:<12}{seconds:7.2f} s")):
+            yield
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Time the imports, which are most of a short run's time."""
+        begun = time.perf_counter()
+        yield
+        self.say(f"  {'start':<12}{time.perf_counter() - begun:7.2f} s")
+
+    def seconds(self) -> float:
+        """Seconds since the command began."""
+        return time.perf_counter() - self._begun
+
+
+def define_common(values: flags.FlagValues) -> None:
+    """Flags that every command has."""
+    flags.DEFINE_bool(
+        "quiet", False, "Say nothing on the way: only the result, and what went wrong.", flag_values=values
+    )
+
+
+def help_text(command: Command) -> str:
+    """What ``--help`` prints."""
+    values = flags.FlagValues()
+    command.define(values)
+    listed = _flag_texts(values[name] for name in values)
+    return f"{command.usage}\n\n{command.description.strip()}\n\nFlags:\n{listed}"
 
 
 def keep_compiled_programs() -> None:
@@ -31,10 +173,11 @@ def keep_compiled_programs() -> None:
     else in the user's cache folder, up to 1 GB, of which the longest unused goes first. A folder that cannot be written
     only costs time: it is done without.
     """
+    import jax
+
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         try:
-            folder = make_folder(Path(base) / "digitaltwin" / "programs")
+            folder = make_folder(_programs_folder())
         except InputError:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -43,31 +186,75 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
 
 
-def _exit_code(main: Callable[[], None]) -> int:
+def programs_stored() -> bool:
+    """Whether an earlier process has left compiled programs, so that this one need not compile them."""
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or _programs_folder())
     try:
-        main()
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return UNUSABLE_INPUT
-    except Exception:
-        traceback.print_exc()
-        print("This is a defect of digitaltwin: please report it together with the lines above.", file=sys.stderr)
-        return DEFECT
-    return DONE
+        return any(entry.name.endswith("-cache") for entry in os.scandir(folder))
+    except OSError:
+        return False
 
 
-def _parse(arguments: list[str]) -> list[str]:
-    """Parse flags; absl on its own ends with 1 after a mistyped flag, and after ``--help`` too."""
+def _programs_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "digitaltwin" / "programs"
+
+
+def _before_dashes(arguments: Sequence[str]) -> list[str]:
+    """Arguments up to ``--``, after which nothing is a flag."""
+    return list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _main_flags() -> list[flags.Flag]:
+    """The global flags that the program itself defines, not those of libraries it imports."""
+    return flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+
+
+def _flag_texts(found: Iterable[flags.Flag]) -> str:
+    lines = []
+    for flag in sorted(found, key=lambda flag: flag.name):
+        if flag.boolean:
+            shown = f"--[no]{flag.name}"
+        else:
+            choices = getattr(flag.parser, "enum_values", None)
+            shown = f"--{flag.name}={'|'.join(choices) if choices else flag.name.split('_')[0].upper()}"
+        default = "" if flag.default is None or flag.boolean and not flag.default else f" (default: {flag.default})"
+        lines.append(f"  {shown}\n        {flag.help}{default}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the process by an exception, so that temporary files go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        rest = flags.FLAGS(arguments)[1:]
-    except flags.Error as error:
-        print(f"{error} (--help lists the flags)", file=sys.stderr)
-        sys.exit(UNUSABLE_INPUT)
-    except SystemExit:  # only the help flags leave from here
-        sys.exit(DONE)
-    if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)  # absl's default shows JAX's remarks on every kind of absent device
-    if rest:
-        print(f"{rest[0]}: every argument needs the name of its flag (--help lists the flags)", file=sys.stderr)
-        sys.exit(UNUSABLE_INPUT)
-    return rest
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """What the library has to say of a result, as a plain line on stderr."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("absl")
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
