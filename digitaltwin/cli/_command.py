@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,29 +125,21 @@ class Speaker:
 
     def __init__(self, *, quiet: bool):
         self.quiet = quiet
-        self._begun = time.perf_counter()
 
     def say(self, line: str) -> None:
         """Print one line."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    def problem(self, line: str) -> None:
+        """Print one line about what went wrong, however quiet."""
+        print(line, file=sys.stderr, flush=True)
+
     @contextmanager
     def stages(self, indent: str = "  ") -> Iterator[None]:
         """A line with the seconds of every stage that ends within the block."""
         with listen(lambda name, seconds: self.say(f"{indent}{name:<12}{seconds:7.2f} s")):
             yield
-
-    @contextmanager
-    def loading(self) -> Iterator[None]:
-        """Time the imports, which are most of a short run's time."""
-        begun = time.perf_counter()
-        yield
-        self.say(f"  {'start':<12}{time.perf_counter() - begun:7.2f} s")
-
-    def seconds(self) -> float:
-        """Seconds since the command began."""
-        return time.perf_counter() - self._begun
 
 
 def define_common(values: flags.FlagValues) -> None:

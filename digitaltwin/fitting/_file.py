@@ -1,4 +1,4 @@
-"""From a file of landmarks to a file of fits, as :mod:`experiments.fit` describes them; without its flags."""
+"""From a file of landmarks to a file of fits, in resumable chunks; ``digitaltwin fit --help`` describes both files."""
 
 import dataclasses
 import hashlib
@@ -25,9 +25,10 @@ from digitaltwin.fitting import (
 )
 from digitaltwin.geometry import Camera, matrix_from_quaternion, project
 from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
+from digitaltwin.io._members import map_member, read_members
+from digitaltwin.io._resumable import ResumableArrays
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
-from experiments.streaming import Job, map_member, read_members
 
 POINTS = {"landmarks": landmark_points_of, "mesh": mesh_points_of}
 """Which points of the face the input holds."""
@@ -64,7 +65,7 @@ def check_source(path: Path, head: HeadModel, points: FacePoints) -> Source:
     """Check that a file can serve as the input, without reading its arrays.
 
     Raises:
-        InputError: it cannot be read, lacks something, or an array's shape or type does not fit.
+        InputError: It cannot be read, lacks something, or an array's shape or type does not fit.
     """
     members, fields = read_members(path), fields_of(head, len(points.rest))
     for name in ("landmarks", "image_size"):
@@ -117,7 +118,7 @@ def part_of(count: int, text: str) -> slice:
     """The heads that ``--part`` names.
 
     Raises:
-        InputError: it names none.
+        InputError: It names none.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     part, parts = map(int, match.groups()) if match else (0, 0)
@@ -142,12 +143,12 @@ def kept(result: FitResult, count: int, *, vertices: bool) -> dict[str, np.ndarr
     return {name: np.asarray(value)[:count] for name, value in arrays.items()}
 
 
-def fit_chunks(fitter: Fitter, source: Source, first: int, job: Job) -> Iterator[tuple[int, FitResult]]:
+def fit_chunks(fitter: Fitter, source: Source, first: int, job: ResumableArrays) -> Iterator[tuple[int, FitResult]]:
     """Fit the chunks that are missing; each is under way before the one before it is waited for."""
     own, shared = source.arrays(job.folder)
     shared = {"shape": fitter.mean} | {name: np.array(part, np.float32) for name, part in shared.items()}
     before = None
-    for number in job.missing():
+    for number in job.missing_chunks():
         rows = slice(first + job.rows(number).start, first + job.rows(number).stop)
         options = shared | {name: np.array(part[rows], np.float32) for name, part in own.items()}
         required = [options.pop(name) for name in ("shape", "landmarks", "image_size")]
@@ -186,14 +187,26 @@ def fit_file(
     part: str,
     vertices: bool,
     quick: bool,
+    quiet: bool | None = None,
 ) -> str:
-    """Fit what is missing; the parameters are the flags.
+    """Fit what is missing; the parameters are the flags of ``digitaltwin fit``.
+
+    Args:
+        landmarks: The ``.npz`` with the landmarks; None for the shipped subjects' own.
+        out: The ``.npz`` to write; its folder exists.
+        chunk: Heads that are computed, and written, at once.
+        config: Of the fit.
+        points: One of :data:`POINTS`.
+        part: ``I/N``: of the N equal parts of the file only the I-th, from 0.
+        vertices: Whether to write the skin's vertices, not the unknowns.
+        quick: Whether to stop after :data:`QUICK_COUNT` heads.
+        quiet: Whether to show no progress; None shows it where stderr is a terminal.
 
     Returns:
         What was done, in one line.
 
     Raises:
-        InputError: a file or a flag cannot be used.
+        InputError: A file or a flag cannot be used.
     """
     if landmarks is None and not quick:
         raise InputError("--landmarks: has to name the file with the landmarks; --quick shows the command without one.")
@@ -206,14 +219,14 @@ def fit_file(
     source = quick_source(head) if landmarks is None else check_source(landmarks, head, face_points)
     rows = part_of(min(source.count, QUICK_COUNT) if quick else source.count, part)
     count = rows.stop - rows.start
-    job = Job(out, settings_of(source, rows, chunk, config, points=points, vertices=vertices), count, chunk)
+    job = ResumableArrays(out, settings_of(source, rows, chunk, config, points=points, vertices=vertices), count, chunk)
     if job.is_done():
         job.remove()  # a run that was killed between its last two steps leaves its folder
         return f"{out}: {count} heads, none of them new"
-    with job.begun():
+    with job.begin():
         fitter = make_fitter(head, config, points=face_points)
-        new = job.length(job.missing())
-        with tqdm(total=count, initial=count - new, unit=" heads") as bar:
+        new = job.length(job.missing_chunks())
+        with tqdm(total=count, initial=count - new, unit=" heads", disable=quiet) as bar:
             for number, result in fit_chunks(fitter, source, rows.start, job):
                 length = job.length([number])
                 job.write(number, kept(result, length, vertices=vertices))

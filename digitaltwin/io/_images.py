@@ -119,6 +119,21 @@ def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working
     return Photo(pixels, focal, (height, width), tuple(notes))
 
 
+def check_photo(path: FilePath) -> None:
+    """Refuse by its header what :func:`read_image` would refuse by its header, without decoding it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file cannot be read, is no image, or has a size no face can be measured at.
+    """
+    source = Path(path)
+    with _open_file(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _open_image(source, file)
+
+
 def photo_from_array(
     pixels: np.ndarray, *, focal_px: SupportsFloat | None = None, working_side: int = WORKING_SIDE
 ) -> Photo:

@@ -1,127 +1,213 @@
-"""Arrays larger than memory: read from an ``.npz`` without loading it, and written chunk by chunk into another.
+"""Long jobs that may be stopped anywhere and go on where they were.
 
-A job keeps what it has done in a hidden folder beside its output, ``.NAME.parts``: one ``.npy`` an array, at its full
-length from the start; ``settings.json``, what the job was to do; and ``finished``, the chunks that are written and on
-the disk, one number a line. A job that was killed finds its chunks there, and only the last one is made twice. When all
-are there they become one ``.npz``, which appears whole under its name, and the folder goes.
+A job is made of *parts*. What is done is told by the disk alone, since whatever is written appears whole or not at all:
+a part is complete where its file stands. Beside the parts lie the job's *settings*, all that decides what the parts
+hold; a folder of other settings is refused rather than mixed up, and a lock keeps a second run away.
+
+* :class:`ResumableJob`: a folder with one file a part. Used where each part is of use on its own: scenes, new heads,
+  scores.
+* :class:`ResumableArrays`: one ``.npz`` larger than memory, whose parts are ranges of rows. They are collected in a
+  hidden folder beside the output, ``.NAME.parts``: one ``.npy`` an array, at its full length from the start, and
+  ``finished``, the numbers of the parts that are written and on the disk, one a line. When all are there they become
+  one ``.npz``, which appears whole under its name, and the folder goes.
+
+The same settings give the same bytes, however often a job was stopped.
 """
 
 import json
 import os
+import re
 import shutil
-import struct
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import ArrayLike
 
-from digitaltwin.io._files import make_folder, reason, write_json
+from digitaltwin.io._arrays import load_arrays, save_arrays
+from digitaltwin.io._files import FilePath, make_folder, reason, write_json
+from digitaltwin.io._members import UNPACKED
 from digitaltwin.types import InputError
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # as digitaltwin.io.arrays: the same arrays give the same bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # as digitaltwin.io._arrays: the same arrays give the same bytes
 _METADATA = "metadata.json"
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field after 26 other bytes
+_PART_SETTINGS = "part_settings"
 _BLOCK = 1 << 22
-_UNPACKED = "unpacked-"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as write_bytes names what it has not yet renamed
 
 
-class Member(NamedTuple):
-    """One array of an ``.npz``, not loaded."""
+class ResumableJob:
+    """A folder that is filled part by part, and continued where a run was stopped.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    fingerprint: list[int]
-    """Checksum and length of its bytes, from the archive's directory; JSON knows no tuples."""
+    Args:
+        folder: Where the parts lie; made by :meth:`begin` if it is missing.
+        settings: All that decides what the parts hold, as JSON can hold it. Tuples count as lists.
+        settings_name: The file that keeps the settings.
+        parts: A pattern of the parts' names, such as ``"heads-*.npz"``: a folder that holds some, but no settings, is
+            refused.
 
-
-def read_members(path: Path) -> dict[str, Member]:
-    """What an ``.npz`` holds, by name.
-
-    Raises:
-        InputError: no such file, or not a whole ``.npz`` of plain arrays.
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> for _ in range(2):
+        ...     job = ResumableJob(folder, {"seed": 0})
+        ...     with job.begin():
+        ...         for part in job.missing(["a.npz", "b.npz"]):
+        ...             print(part)
+        ...             job.save(part, {"x": np.zeros(3)})
+        a.npz
+        b.npz
     """
-    with _opened(path) as archive:
-        members = {}
-        for info in archive.infolist():
-            if info.filename.endswith(".npy"):
-                shape, _, dtype, _ = _header(archive, info)
-                name = info.filename.removesuffix(".npy")
-                members[name] = Member(shape, dtype, [info.CRC, info.file_size])
-    return members
+
+    def __init__(
+        self,
+        folder: FilePath,
+        settings: Mapping[str, Any],
+        *,
+        settings_name: str = "settings.json",
+        parts: str | None = None,
+    ):
+        self.folder = Path(folder)
+        self.settings = _as_json(settings)
+        self._settings_path = self.folder / settings_name
+        self._parts_pattern = parts
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Hold the folder, note the settings in it or compare them, and clear away what a killed run has left.
+
+        Raises:
+            InputError: The folder is another job's, another run is at it, or it cannot be written.
+        """
+        make_folder(self.folder)
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"{self._name}: another run is writing it; wait for it, or name another.") from error
+        try:
+            self._open()
+            yield
+        finally:
+            # Before it is released, so that whoever opens it from now on opens another; who holds this one open
+            # does not wait for it.
+            (self.folder / ".lock").unlink(missing_ok=True)
+            lock.release()
+
+    def is_complete(self, part: str, settings: Mapping[str, Any] | None = None) -> bool:
+        """Whether a part is there and whole, and was made under these settings of its own, if it has any."""
+        path = self.folder / part
+        return path.is_file() if path.suffix != ".npz" else self.load(part, settings) is not None
+
+    def missing(self, parts: Iterable[str]) -> list[str]:
+        """Those of the parts that are yet to be made."""
+        return [part for part in parts if not self.is_complete(part)]
+
+    def load(
+        self, part: str, settings: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Read a part that :meth:`save` wrote; None if it is yet to be made.
+
+        Args:
+            part: Name of its file.
+            settings: What decides this part alone. A part that was made under others is to be made anew.
+
+        Returns:
+            Arrays and metadata, or None where the file is missing, damaged or stale.
+        """
+        if not (self.folder / part).is_file():
+            return None
+        try:
+            arrays, metadata = load_arrays(self.folder / part)
+        except InputError:  # files appear whole or not at all, but disks and copies fail
+            return None
+        if metadata.get(_PART_SETTINGS) != (None if settings is None else _as_json(settings)):
+            return None
+        return arrays, metadata
+
+    def save(
+        self,
+        part: str,
+        arrays: Mapping[str, ArrayLike],
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        compress: bool = True,
+    ) -> None:
+        """Write a part whole.
+
+        Args:
+            part: Name of its file, an ``.npz``.
+            arrays: What it holds.
+            metadata: What JSON can hold, besides.
+            settings: As for :meth:`load`.
+            compress: As for :func:`~digitaltwin.io.save_arrays`.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        metadata = dict(metadata or {})
+        if settings is not None:
+            metadata[_PART_SETTINGS] = _as_json(settings)
+        save_arrays(self.folder / part, arrays, metadata, compress=compress)
+
+    @property
+    def _name(self) -> Path:
+        """What messages call the job's output."""
+        return self.folder
+
+    def _open(self) -> None:
+        """Compare or note the settings, and remove temporary files; the lock is held."""
+        for file in self.folder.glob(".*"):
+            if _TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        path = self._settings_path
+        if path.is_file():
+            try:
+                found = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{path}: says nothing of how the files here were made ({error}); remove it."
+                ) from error
+            self._compare(found, f"{self.folder}: belongs to a run of")
+        elif self._parts_pattern and any(self.folder.glob(self._parts_pattern)):
+            raise InputError(
+                f"{self.folder}: holds {self._parts_pattern}, but no {path.name} says how they were made; name another."
+            )
+        else:
+            write_json(path, self.settings)
+
+    def _compare(self, found: Any, what: str) -> None:
+        found = found if isinstance(found, dict) else {}
+        differing = [name for name in sorted(self.settings) if found.get(name) != self.settings[name]]
+        if differing:
+            raise InputError(f"{what} other input or flags ({', '.join(differing)}); name another --out, or remove it.")
 
 
-def map_member(path: Path, name: str, scratch: Path) -> np.ndarray:
-    """Map one array of an ``.npz`` into memory; what is compressed is first unpacked into a folder.
+class ResumableArrays(ResumableJob):
+    """One ``.npz`` of many rows, written in ranges of rows; see the module.
 
-    Raises:
-        InputError: it cannot be read, or there is no room to unpack it.
+    Args:
+        out: The ``.npz``; its folder exists.
+        settings: As for :class:`ResumableJob`; they are kept in the output's metadata.
+        count: Rows in all.
+        chunk: Rows in a part.
     """
-    with _opened(path) as archive:
-        info = archive.getinfo(f"{name}.npy")
-        if info.compress_type != zipfile.ZIP_STORED:
-            return _unpacked(archive, info, scratch)
-        shape, fortran, dtype, header = _header(archive, info)
-        with path.open("rb") as file:
-            file.seek(info.header_offset)
-            start = info.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
-        if 0 in shape or start + info.file_size > path.stat().st_size:
-            raise ValueError(f"{name} has no bytes, or not all")
-        return np.memmap(path, dtype, "r", start + header, shape, "F" if fortran else "C")
-
-
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch: Path) -> np.ndarray:
-    target = scratch / f"{_UNPACKED}{info.filename}"
-    if not target.is_file():
-        temporary = target.with_suffix(".tmp")
-        with archive.open(info) as source, temporary.open("wb") as file:
-            shutil.copyfileobj(source, file, _BLOCK)
-        temporary.replace(target)
-    return np.load(target, mmap_mode="r", allow_pickle=False)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive, its troubles as one line."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read or unpacked ({reason(error)}); check path and disk.") from error
-    except (zipfile.BadZipFile, EOFError, ValueError, struct.error) as error:
-        raise InputError(f"{path}: not a whole .npz of plain arrays ({error}); write or copy it anew.") from error
-
-
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, order and type of a member, and the length of its header."""
-    with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError(f"{info.filename} is in version {version} of the format")
-        shape, fortran, dtype = readers[version](stream)
-        if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds Python objects")
-        return shape, fortran, dtype, stream.tell()
-
-
-class Job:
-    """The chunks of one output file; see the module."""
 
     def __init__(self, out: Path, settings: Mapping[str, Any], count: int, chunk: int):
+        super().__init__(out.with_name(f".{out.name}.parts"), settings)
         self.out, self.count, self.chunk = out, count, chunk
-        self.settings = json.loads(json.dumps(settings))  # JSON knows no tuples
-        self.folder = out.with_name(f".{out.name}.parts")
         self.finished: set[int] = set()
 
     def is_done(self) -> bool:
         """Whether the output is there already.
 
         Raises:
-            InputError: a file is there that is not this job's.
+            InputError: A file is there that is not this job's.
         """
         if not self.out.exists():
             return False
@@ -129,26 +215,11 @@ class Job:
             with zipfile.ZipFile(self.out) as archive:
                 found = json.loads(archive.read(_METADATA))["settings"]
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-            raise InputError(f"--out={self.out}: is there, and not this command's; name another.") from error
-        self._compare(found, f"--out={self.out}: holds results of")
+            raise InputError(f"{self.out}: is there, and not this command's; name another --out.") from error
+        self._compare(found, f"{self.out}: holds results of")
         return True
 
-    @contextmanager
-    def begun(self) -> Iterator[None]:
-        """Hold the folder, and find what an earlier run has left in it.
-
-        Raises:
-            InputError: it is another job's, another run is at it, or it cannot be written.
-        """
-        make_folder(self.folder)
-        try:
-            with FileLock(self.folder / "lock", timeout=0):
-                self._resume()
-                yield
-        except Timeout as error:
-            raise InputError(f"--out={self.out}: another run is writing it; wait for it, or name another.") from error
-
-    def missing(self) -> list[int]:
+    def missing_chunks(self) -> list[int]:
         """Numbers of the chunks that are yet to be made."""
         return [number for number in range(-(-self.count // self.chunk)) if number not in self.finished]
 
@@ -166,7 +237,7 @@ class Job:
         With plain writes: where a disk is full, a memory map ends the process without a word.
 
         Raises:
-            InputError: the disk is full or fails.
+            InputError: The disk is full or fails.
         """
         left = self.count - self.rows(number).start
         with self._disk():
@@ -191,14 +262,14 @@ class Job:
             compress: Arrays that shrink: full of zeros, say. The others stay as they are, fast and mappable.
 
         Raises:
-            InputError: the disk is full or fails.
+            InputError: The disk is full or fails.
         """
         whole = self.folder / "whole"
         with self._disk():
             with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
                 described = json.dumps({**metadata, "settings": self.settings}, sort_keys=True)
                 archive.writestr(_entry(_METADATA), described)
-                for path in sorted(self._parts()):
+                for path in sorted(self._arrays()):
                     entry = _entry(path.name)
                     entry.compress_type = zipfile.ZIP_DEFLATED if path.stem in compress else zipfile.ZIP_STORED
                     with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
@@ -209,7 +280,7 @@ class Job:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder of the parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
@@ -219,36 +290,32 @@ class Job:
             yield
         except OSError as error:
             raise InputError(
-                f"--out={self.out}: cannot be written ({reason(error)}); make room, and start again: it goes on there."
+                f"{self.out}: cannot be written ({reason(error)}); make room, and start again: it goes on there."
             ) from error
 
-    def _parts(self) -> list[Path]:
-        return [path for path in self.folder.glob("*.npy") if not path.name.startswith(_UNPACKED)]
+    @property
+    def _name(self) -> Path:
+        return self.out
 
-    def _resume(self) -> None:
-        path, journal = self.folder / "settings.json", self.folder / "finished"
-        if path.is_file():
-            try:
-                found = json.loads(path.read_text())
-            except (OSError, ValueError) as error:
-                raise InputError(f"{self.folder}: cannot be continued ({error}); remove it.") from error
-            self._compare(found, f"{self.folder}: belongs to an unfinished run of")
-        else:
-            write_json(path, self.settings)
+    def _arrays(self) -> list[Path]:
+        return [path for path in self.folder.glob("*.npy") if not path.name.startswith(UNPACKED)]
+
+    def _open(self) -> None:
+        super()._open()
+        journal = self.folder / "finished"
         written = journal.read_text() if journal.is_file() else ""
         whole_lines = written[: written.rfind("\n") + 1]
         if whole_lines != written:  # the machine stopped in the middle of a line
             journal.write_text(whole_lines)
         self.finished = {int(line) for line in whole_lines.split()}
         if not self.finished:  # then the arrays themselves may be half made
-            for part in self._parts():
+            for part in self._arrays():
                 part.unlink()
 
-    def _compare(self, found: Any, what: str) -> None:
-        names = sorted(self.settings)
-        differing = [name for name in names if not isinstance(found, dict) or found.get(name) != self.settings[name]]
-        if differing:
-            raise InputError(f"{what} other input or flags ({', '.join(differing)}); name another --out, or remove it.")
+
+def _as_json(value: Any) -> Any:
+    """As it comes back from a JSON file, which knows no tuples."""
+    return json.loads(json.dumps(value))
 
 
 def _settle(file: BinaryIO) -> None:
