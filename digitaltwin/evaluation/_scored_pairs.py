@@ -1,11 +1,13 @@
-"""Scores of predictions, kept in a folder and found there again, and what is drawn and written of them.
+"""Errors of predictions, scored side by side in processes, kept in a folder and found there again."""
 
-The parts that the commands which score share: :mod:`experiments.evaluate`, :mod:`experiments.accuracy`.
-"""
-
+import contextlib
 import csv
 import io
-from concurrent.futures import Executor
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,127 +19,110 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from digitaltwin.evaluation import (
-    LANDMARKS,
-    Complexity,
-    Pair,
-    PairErrors,
-    ProtocolConfig,
-    evaluate_pair,
-    read_landmarks,
-)
-from digitaltwin.io import load_arrays, save_arrays
+from digitaltwin.evaluation._landmarks import LANDMARKS
+from digitaltwin.evaluation._metrics import Complexity
+from digitaltwin.evaluation._protocol import Pair, PairErrors, ProtocolConfig, evaluate_pair
 from digitaltwin.io._files import write_bytes
-from digitaltwin.io.meshes import read_surface
-from experiments.plotting import Axes, Figure, PolyCollection, colormaps, plt
-
-SATURATED_MM = 5.0
-"""Where the heat maps' colours end; the paper's."""
+from digitaltwin.io._resumable import ResumableJob
 
 
-def score(pair: Pair, config: ProtocolConfig, folder: Path) -> tuple[PairErrors, Complexity]:
-    """Score a prediction, or read what an earlier run has found."""
-    path = score_file(pair, folder)
+def score_pair(pair: Pair, config: ProtocolConfig, folder: Path) -> tuple[PairErrors, Complexity]:
+    """Score a prediction, or read what an earlier run has found.
+
+    Args:
+        pair: Prediction and scan.
+        config: The protocol.
+        folder: Where the scores are kept. Those of files or settings that have changed since are made anew.
+
+    Returns:
+        Errors and complexity at each crop.
+    """
+    job, part = ResumableJob(folder, {}), score_file(pair, folder).name
     files = (pair.prediction, pair.prediction_landmarks, pair.scan, pair.scan_landmarks)
     settings: dict[str, Any] = {
         "config": asdict(config),
         "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
     }
-    if path.exists():
-        arrays, found = load_arrays(path)
-        if _as_json(found.get("settings")) == _as_json(settings):
-            return (
-                PairErrors(*(arrays[name] for name in PairErrors._fields)),
-                Complexity(*(arrays[f"mesh_{name}"] for name in Complexity._fields)),
-            )
+    kept = job.load(part, settings)
+    if kept is not None:
+        arrays, _ = kept
+        return (
+            PairErrors(*(arrays[name] for name in PairErrors._fields)),
+            Complexity(*(arrays[f"mesh_{name}"] for name in Complexity._fields)),
+        )
     scored = evaluate_pair(pair, config)
     vertices, signed, scan = scored.comparison.vertices, scored.comparison.signed_mm, scored.comparison.scan_mm
     heat = {"vertices": vertices, "signed_mm": signed, "scan_mm": scan[np.isfinite(scan)]}
     heat = {name: values.astype(np.float32) for name, values in heat.items()}
     counts = {f"mesh_{name}": values for name, values in scored.complexity._asdict().items()}
-    arrays = {**scored.errors._asdict(), **counts, **heat}
-    save_arrays(path, arrays, {"settings": settings})
+    job.save(part, {**scored.errors._asdict(), **counts, **heat}, settings=settings)
     return scored.errors, scored.complexity
 
 
 def score_file(pair: Pair, folder: Path) -> Path:
-    """Where :func:`score` keeps what it found: errors and complexity a crop, and the heat map at the largest."""
+    """Where :func:`score_pair` keeps what it found: errors and complexity a crop, and the heat map at the largest."""
     return folder / f"{pair.name.replace('/', '__')}.npz"
 
 
-def _as_json(value: Any) -> Any:
-    """Tuples as the lists they come back as."""
-    if isinstance(value, dict):
-        return {key: _as_json(part) for key, part in value.items()}
-    return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def score_all(
-    pairs: list[Pair], config: ProtocolConfig, folder: Path, executor: Executor
+def score_pairs(
+    pairs: Sequence[Pair], config: ProtocolConfig, folder: Path, executor: Executor, *, quiet: bool | None = None
 ) -> list[tuple[PairErrors, Complexity]]:
-    """All of them, side by side; whichever cannot be used ends the run, what was done before is kept."""
-    jobs = executor.map(partial(score, config=config, folder=folder), pairs)
-    return list(tqdm(jobs, total=len(pairs), desc="evaluate", unit=" predictions"))
-
-
-def draw_heat_map(axis: Axes, pair: Pair, config: ProtocolConfig, folder: Path) -> PolyCollection:
-    """One prediction from the front, coloured by how far it stands out of the scan.
+    """Score many predictions side by side; one that cannot be used ends the run, what was done before is kept.
 
     Args:
-        axis: what is drawn on.
-        pair: the prediction, and the scan that says where the front is.
-        config: of :func:`score`; of its landmarks, those of eyes and mouth are used.
-        folder: of :func:`score`.
+        pairs: Predictions and scans.
+        config: The protocol.
+        folder: Of :func:`score_pair`; held by one run at a time.
+        executor: Any of :mod:`concurrent.futures`; :func:`worker_pool` makes one.
+        quiet: Whether to show no progress; None shows it where stderr is a terminal.
 
     Returns:
-        What the colour bar needs.
+        Errors and complexity of each pair.
     """
-    arrays, _ = load_arrays(score_file(pair, folder))
-    faces = read_surface(pair.prediction)[1]
-    landmarks = read_landmarks(pair.scan_landmarks, read_surface(pair.scan)[0], names=config.landmarks)
-    seen = arrays["vertices"] @ _upright(dict(zip(config.landmarks, landmarks)))
-    corners, values = seen[faces], arrays["signed_mm"][faces].mean(axis=1)
-    front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0.0
-    order = np.flatnonzero(front)[np.argsort(corners[front][:, :, 2].mean(axis=1))]
-    drawn = PolyCollection(
-        list(corners[order][:, :, :2]), array=np.ma.masked_invalid(values[order]),
-        cmap=colormaps["coolwarm"].with_extremes(bad="0.85"),
-        clim=(-SATURATED_MM, SATURATED_MM), edgecolors="face", linewidths=0.2,
-    )  # fmt: skip
-    axis.add_collection(drawn)
-    axis.autoscale()
-    axis.set_aspect("equal")
-    return drawn
+    with ResumableJob(folder, {}).begin():
+        with _interrupts_kept_from_workers():
+            results = executor.map(partial(score_pair, config=config, folder=folder), pairs)
+        return list(tqdm(results, total=len(pairs), desc="evaluate", unit=" predictions", disable=quiet))
 
 
-def _upright(by_name: dict[str, np.ndarray]) -> np.ndarray:
-    """Columns: the subject's left, up, and out of the face, from the scan's landmarks."""
-    left = by_name["left_eye_outer"] - by_name["right_eye_outer"]
-    mouth = 0.5 * (by_name["mouth_left"] + by_name["mouth_right"])
-    up = 0.5 * (by_name["left_eye_outer"] + by_name["right_eye_outer"]) - mouth
-    left /= np.linalg.norm(left)
-    up -= (up @ left) * left
-    up /= np.linalg.norm(up)
-    return np.stack([left, up, np.cross(left, up)], axis=1)
+@contextlib.contextmanager
+def worker_pool(count: int) -> Iterator[Executor]:
+    """A pool of processes that ends at once where the block raises, an interrupt included."""
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    others = {child.pid for child in multiprocessing.active_children()}
+    try:
+        yield executor
+    except BaseException:
+        for child in multiprocessing.active_children():
+            if child.pid not in others:
+                child.terminate()
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a file's content; it is closed."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+@contextlib.contextmanager
+def _interrupts_kept_from_workers() -> Iterator[None]:
+    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_csv(path: Path, rows: list[list[Any]]) -> None:
-    """Whole or not at all."""
+def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_bytes(path, text.getvalue().encode())
 
 
 def write_surface(path: Path, vertices: ArrayLike, faces: ArrayLike, landmarks: Float[np.ndarray, "7 3"]) -> None:
-    """A mesh as PLY, and beside it a table of its seven landmarks, as :func:`digitaltwin.evaluation.find_pairs` asks.
+    """Write a mesh as PLY, and beside it a table of its seven landmarks, as :func:`find_pairs` asks.
 
     The mesh comes last: where it stands, both do.
     """

@@ -166,6 +166,8 @@ class ResumableJob:
             if _TEMPORARY.fullmatch(file.name):
                 file.unlink(missing_ok=True)
         path = self._settings_path
+        if not self.settings:
+            return
         if path.is_file():
             try:
                 found = json.loads(path.read_text())
