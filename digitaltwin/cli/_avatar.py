@@ -20,10 +20,10 @@ from digitaltwin.cli._command import (
     Command,
     Speaker,
     define_common,
+    programs_stored,
     report_defect,
 )
 from digitaltwin.io._files import check_folder, reason, whole_folder, write_bytes
-from digitaltwin.io._store import programs_stored
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 
