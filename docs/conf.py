@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
@@ -291,6 +293,7 @@ def unlinked(text: str) -> str:
 def section(module: str, names: list[str], room: str) -> str:
     """One module behind the front: what it is about, and the public names it holds."""
     title = module.rpartition(".")[2].strip("_").replace("_", " ").capitalize()
+    title = {"Icp": "ICP", "Epnp": "EPnP", "Gltf": "glTF", "Ict facekit": "ICT-FaceKit"}.get(title, title)
     text = ast.get_docstring(parse(source(module))) or ""
     has_page = any(module == other.name for other in ROOMS)
     here = "" if has_page else f".. py:module:: {module}\n   :no-index-entry:\n\n.. py:currentmodule:: {room}\n\n"
@@ -338,7 +341,16 @@ def link_pages(app: Sphinx, name: str, content: list[str]) -> None:
         content[0] = content[0].replace(f"]({outside}", f"]({here}")
 
 
+def quote(app: Sphinx, page: nodes.document) -> None:
+    """Shapes in double quotes, as they are written in the source."""
+    for shape in page.findall(addnodes.desc_sig_literal_string):
+        text = shape.astext()
+        if text[:1] == text[-1:] == "'":
+            shape.children = [nodes.Text(f'"{text[1:-1]}"')]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_api)
     app.connect("source-read", link_pages)
+    app.connect("doctree-read", quote)
