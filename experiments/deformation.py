@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.deformation import Reference, assign_groups, decode, encode, group_shares, make_reference
+from digitaltwin.deformation._tube import make_tube
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
@@ -27,7 +28,6 @@ from digitaltwin.types import Mesh
 from experiments import command
 from experiments.new_heads import METHODS, make_heads, training_population
 from experiments.people import Comparison, compare, draw_portrait
-from experiments.tube import make_tube
 
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
 _QUICK = flags.DEFINE_bool("quick", False, "Only the tube: its errors and the picture of its bend.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digitaltwin.deformation import decode, encode, make_reference
-from experiments.tube import make_tube
+from digitaltwin.deformation._tube import make_tube
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.deformation_peers import SparsePeer
 from digitaltwin.deformation import decode, deformation_gradients, encode, make_reference
+from digitaltwin.deformation._tube import make_tube
 from digitaltwin.types import InputError
-from experiments.tube import make_tube
 
 ANGLES = [0.0, 90.0, 150.0, 179.9, 180.0]
 AXIS = np.array([0.6, 0.8, 0.0])
