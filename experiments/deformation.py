@@ -17,7 +17,15 @@ from absl import flags
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.deformation import Reference, assign_groups, decode, encode, group_shares, make_reference
+from digitaltwin.deformation import (
+    Reference,
+    assign_groups,
+    decode,
+    encode,
+    group_shares,
+    make_reference,
+    training_population,
+)
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
@@ -26,7 +34,7 @@ from digitaltwin.render import picture_grid, portrait_lighting, render_mesh
 from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM
 from digitaltwin.types import Mesh
 from experiments import command
-from experiments.new_heads import METHODS, make_heads, training_population
+from experiments.new_heads import METHODS, make_heads
 from experiments.people import Comparison, compare, draw_portrait
 
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")

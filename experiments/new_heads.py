@@ -4,21 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from digitaltwin.deformation import (
-    GroupComponents,
-    Population,
-    augment,
-    closest_subject,
-    group_components,
-    make_population,
-    sample_components,
-    single_subject,
-)
-from digitaltwin.head import HeadModel, load_subjects, neutral_shape
+from digitaltwin.deformation import Population, augment
+from digitaltwin.deformation._augmentation import closest_subject
+from digitaltwin.deformation._sampling import GroupComponents, group_components, sample_components, single_subject
 
 TOGETHER = 32
 """Heads computed at once: their intermediate results stay in the processor's cache."""
@@ -63,14 +54,6 @@ METHODS = {
     "pca": Method(prepare_components, pca_head),
     "none": Method(lambda population: population, subject_head),
 }
-
-
-def training_population(head: HeadModel, *, about_group: bool) -> Population:
-    """The database's training subjects, encoded against their mean; the test subjects are left out."""
-    subjects = load_subjects()
-    groups = jnp.where(subjects.test, -1, subjects.group)
-    shapes = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, subjects.identity)
-    return make_population(shapes, head.faces, groups, about_group=about_group, aligned_on=head.regions.face)
 
 
 def make_heads(method: Method, stock: Any, keys: Array, groups: Array) -> dict[str, Array]:

@@ -34,8 +34,6 @@ from digitaltwin.synthesis import (
     SceneConfig,
     make_scenes,
     outline_landmarks,
-    take_scenes,
-    yaw_bins,
 )
 from experiments import command
 from experiments.plotting import plt
@@ -159,7 +157,7 @@ def judge(
     for first in range(0, len(shapes), portion):
         # One batch size for all, so that it is compiled once; the last render may be repeated.
         mine = np.minimum(np.arange(first, first + portion), len(shapes) - 1)
-        some = take_scenes(truth, mine)
+        some = truth.take(mine)
         result = fit_all(fitter, shapes[mine], landmarks[mine], some.image_size, some.detected_expression, start=start)
         rows.append(_compare(head, jax.tree.map(jnp.asarray, some), result))
     return Errors(*(np.concatenate(field)[: len(shapes)] for field in zip(*rows)))
@@ -237,7 +235,7 @@ def sweep(
     starts: tuple[str, ...],
 ) -> dict[str, Any]:
     """Errors on some renders with one weight moved at a time: ``[name][start]`` is a list, by rising value."""
-    bins = yaw_bins(truth)
+    bins = truth.yaw_bins()
     table: dict[str, Any] = {}
     jobs = [(name, factor, start) for name, factors in names.items() for factor in factors for start in starts]
     for name, factor, start in tqdm(jobs, desc="weights", unit=" fits of all"):
@@ -305,7 +303,7 @@ def compare_contours(head: HeadModel, truth: Scene, starts: tuple[str, ...], see
 
     Also the mean of sliding minus fixed over the renders of each bin, and 1.96 standard errors of it.
     """
-    bins = yaw_bins(truth)
+    bins = truth.yaw_bins()
     outline = outline_landmarks(head, truth, noise_percent=CONTOUR_NOISE_PERCENT, seed=seed)
     table: dict[str, Any] = {}
     for source, landmarks in (("network", truth.landmarks_px), ("outline", outline)):
@@ -385,7 +383,7 @@ def main() -> None:
     head = load_head()
     settings = SceneConfig(8 if _QUICK.value else _COUNT.value, _SEED.value, _REMAINDER.value)
     truth = make_scenes(head, _RENDERS.value, settings)
-    tuning, test = take_scenes(truth, ~truth.test), take_scenes(truth, truth.test)
+    tuning, test = truth.take(~truth.test), truth.take(truth.test)
     names = {name: SWEEPS[name] for name in _ONLY.value} or SWEEPS
     starts, default = STARTS, FitConfig(sliding_contour=_SLIDING.value)
     if _QUICK.value:
@@ -395,7 +393,7 @@ def main() -> None:
         "units": UNITS,
         "default": {
             start: {
-                who: summary(judge(head, default, some, start=start), yaw_bins(some))
+                who: summary(judge(head, default, some, start=start), some.yaw_bins())
                 for who, some in (("tuning people", tuning), ("test people", test))
             }
             for start in starts

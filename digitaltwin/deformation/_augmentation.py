@@ -1,4 +1,4 @@
-"""Thousands of new heads from some hundred: features mixed, decoded and put in the head frame.
+"""New heads from encoded subjects: their features are mixed, decoded and aligned in the head frame.
 
 Letters: n subjects, g groups, v vertices, m subjects of a mixture.
 """
@@ -11,34 +11,37 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from digitaltwin.deformation._representation import Reference, decode, encode, make_reference
-from digitaltwin.deformation._sampling import Mixture, PolarConfig, mix, polar_mixture
+from digitaltwin.deformation._config import PolarConfig
+from digitaltwin.deformation._reference import Reference, make_reference
+from digitaltwin.deformation._representation import decode, encode
+from digitaltwin.deformation._sampling import Mixture, mix, polar_mixture
 from digitaltwin.geometry import procrustes_alignment
+from digitaltwin.head import HeadModel, load_subjects, neutral_shape
 from digitaltwin.types import InputError
 
 _PAPER = PolarConfig()
-_ENCODED_TOGETHER = 32  # subjects; a few hundred MB of intermediate results
+_ENCODED_AT_ONCE = 32  # subjects; a few hundred MB of intermediate results
 
 
 class Population(NamedTuple):
-    """What new heads are mixed from; made once by :func:`make_population`."""
+    """Encoded subjects, from which new heads are mixed; made once by :func:`make_population`."""
 
     reference: Reference
-    """The mean of the subjects that may be mixed."""
+    """Reference mesh: the mean of the subjects that may be mixed."""
     shapes: Float[Array, "n v 3"]
-    """Of the subjects [mm]."""
+    """Shapes of the subjects [mm]."""
     features: Float[Array, "n v 9"]
-    """Of the subjects, against the reference."""
+    """Features of the subjects, against the reference."""
     groups: Int[Array, " n"]
-    """Of each subject; negative for those that must not be mixed."""
+    """Group of each subject; negative for those that must not be mixed."""
     origins: Float[Array, "g v 9"]
     """The feature about which each group is mixed: zero (the reference) or the group's mean."""
     aligned_on: Float[Array, " v"]
-    """Weight of each vertex when a new head is laid onto the reference."""
+    """Weight of each vertex when a new head is aligned to the reference."""
 
 
 class NewHead(NamedTuple):
-    """A new head, and where it comes from."""
+    """A new head and its closest subject."""
 
     vertices: Float[Array, "v 3"]
     """Positions [mm], head frame."""
@@ -57,17 +60,25 @@ def make_population(
     """Encode subjects against their mean.
 
     Args:
-        shapes: Of the subjects, in the head frame [mm].
+        shapes: Shapes of the subjects, in the head frame [mm].
         faces: Their triangles.
-        groups: Of each subject, from zero; negative for those that must not be mixed, nor count in a mean.
-        about_group: Mix each group about its own mean, instead of the mean of all.
-        aligned_on: Vertices by which new heads are laid onto the mean; all by default.
+        groups: Group of each subject, from zero; negative for those that must not be mixed, nor count in a mean.
+        about_group: Whether to mix each group about its own mean, instead of the mean of all.
+        aligned_on: Vertices by which new heads are aligned to the mean; all by default.
 
     Returns:
         The population.
 
     Raises:
-        InputError: groups of another number of subjects, or a group below the largest without a member.
+        InputError: Groups of another number of subjects, or a group below the largest without a member.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> corners = jnp.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> faces = jnp.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+        >>> shapes = corners[None] * jnp.linspace(0.8, 1.2, 6)[:, None, None]
+        >>> make_population(shapes, faces, jnp.array([0, 0, 0, 1, 1, -1])).features.shape
+        (6, 4, 9)
     """
     if groups.shape != shapes.shape[:1]:
         raise InputError(f"groups: has shape {groups.shape}, not {shapes.shape[:1]}; give one for each subject.")
@@ -79,11 +90,11 @@ def make_population(
     reference = make_reference(mean, faces)
     code = jax.jit(jax.vmap(encode, in_axes=(None, 0)))
     # The last portion is as long as the others, for one compilation; it starts earlier instead.
-    last = max(0, len(shapes) - _ENCODED_TOGETHER)
-    starts = [min(start, last) for start in range(0, len(shapes), _ENCODED_TOGETHER)]
+    last = max(0, len(shapes) - _ENCODED_AT_ONCE)
+    starts = [min(start, last) for start in range(0, len(shapes), _ENCODED_AT_ONCE)]
     features = np.empty((*shapes.shape[:2], 9), np.float32)
     for start in starts:
-        portion = slice(start, start + _ENCODED_TOGETHER)
+        portion = slice(start, start + _ENCODED_AT_ONCE)
         features[portion] = code(reference, shapes[portion])
     origins = np.zeros((int(np.max(groups)) + 1, *features.shape[1:]), np.float32)
     if about_group:
@@ -95,13 +106,42 @@ def make_population(
     )
 
 
-def mixed_head(population: Population, mixture: Mixture, group: Int[Array, ""]) -> Float[Array, "v 3"]:
-    """Mix features, decode them, lay the head onto the mean by a rigid motion.
+def training_population(head: HeadModel, *, about_group: bool = False) -> Population:
+    """Encode the shipped training subjects against their mean; the test subjects are left out.
 
     Args:
-        population: What is mixed.
+        head: The shipped head.
+        about_group: Whether to mix each group about its own mean, instead of the mean of all.
+
+    Returns:
+        The population of all 512 subjects, of which 482 may be mixed; it takes some seconds.
+
+    Raises:
+        InputError: The head has another identity basis than the subjects.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> population = training_population(load_head())
+        >>> int((population.groups >= 0).sum())
+        482
+    """
+    subjects = load_subjects()
+    if subjects.identity.shape[1] != len(head.identity):
+        raise InputError(
+            f"head: has {len(head.identity)} identity components, not the subjects'; take the shipped head."
+        )
+    groups = jnp.where(subjects.test, -1, subjects.group)
+    shapes = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, subjects.identity)
+    return make_population(shapes, head.faces, groups, about_group=about_group, aligned_on=head.regions.face)
+
+
+def mixed_head(population: Population, mixture: Mixture, group: Int[Array, ""]) -> Float[Array, "v 3"]:
+    """Mix features, decode them, align the head to the mean by a rigid motion.
+
+    Args:
+        population: Encoded subjects.
         mixture: Subjects and coefficients.
-        group: Whose origin is mixed about.
+        group: Group about whose origin is mixed.
 
     Returns:
         Positions [mm], head frame.
@@ -113,12 +153,12 @@ def mixed_head(population: Population, mixture: Mixture, group: Int[Array, ""]) 
 
 
 def closest_subject(population: Population, vertices: Float[Array, "v 3"], group: Int[Array, ""]) -> Int[Array, ""]:
-    """The subject of a group whose shape is nearest in the root mean square over all vertices.
+    """Find the subject of a group whose shape is nearest in the root mean square over all vertices.
 
     Args:
-        population: With the subjects' shapes.
-        vertices: A head, head frame [mm].
-        group: Its group.
+        population: Encoded subjects.
+        vertices: A head in the head frame [mm].
+        group: Index of its group.
 
     Returns:
         Index of the subject.
@@ -134,16 +174,28 @@ def closest_subject(population: Population, vertices: Float[Array, "v 3"], group
 def augment(
     key: Key[Array, ""], group: Int[Array, ""], population: Population, *, config: PolarConfig = _PAPER
 ) -> tuple[NewHead, Mixture]:
-    """A new head of a group by polar mixing.
+    """Make a new head of a group by polar mixing; ``vmap`` over keys and groups makes many.
 
     Args:
         key: Random key.
-        group: Of the head.
-        population: What is mixed.
-        config: Ranges of the sampling.
+        group: Index of the head's group.
+        population: Encoded subjects.
+        config: Constants of the sampling.
 
     Returns:
-        The head, and what it is mixed of.
+        The head, and the mixture it is made of.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> corners = jnp.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> faces = jnp.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+        >>> shapes = corners[None] * jnp.linspace(0.8, 1.2, 6)[:, None, None]
+        >>> population = make_population(shapes, faces, jnp.zeros(6, int))
+        >>> new, mixture = jax.jit(augment)(jax.random.key(0), jnp.asarray(0), population)
+        >>> new.vertices.shape, mixture.subjects.shape
+        ((4, 3), (5,))
+
+    Source: section 3.2 of the paper (Wang et al. 2019).
     """
     mixture = polar_mixture(key, group, population.groups, config=config)
     vertices = mixed_head(population, mixture, group)

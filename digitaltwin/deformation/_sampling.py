@@ -13,8 +13,6 @@ of all exaggerates what sets a group apart by that factor; mixing about the grou
 Everything is for one head, its key first; ``vmap`` over keys makes many.
 """
 
-from dataclasses import dataclass
-from math import pi
 from typing import NamedTuple
 
 import jax
@@ -23,47 +21,32 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int, Key
 
+from digitaltwin.deformation._config import PolarConfig
 from digitaltwin.types import InputError
 
 ETHNICITY_SHARES = {"asian": 0.65, "caucasian": 0.30, "african": 0.05}
 """Shares of the paper's 10,000 heads; each in equal parts women and men."""
-
-
-@dataclass(frozen=True)
-class PolarConfig:
-    """The paper's constants of polar sampling."""
-
-    subjects: int = 5
-    """m: subjects a mixture."""
-    radius: tuple[float, float] = (0.6, 1.3)
-    """Range of r, uniform."""
-    angle_rad: tuple[float, float] = (0.0, pi / 2)
-    """Range of each t, uniform."""
-
-    def __post_init__(self) -> None:
-        """Refuse ranges that are none."""
-        if self.subjects < 1 or not 0 <= self.radius[0] <= self.radius[1]:
-            raise InputError(f"PolarConfig: {self}; subjects must be 1 or more, radius a range (low, high) from 0.")
+_PAPER = PolarConfig()
 
 
 class Mixture(NamedTuple):
     """A weighted choice of subjects."""
 
     subjects: Int[Array, " m"]
-    """Which of the n."""
+    """Indices of the subjects, of n."""
     coefficients: Float[Array, " m"]
-    """a."""
+    """Coefficients a."""
 
 
-def polar_coefficients(key: Key[Array, ""], *, config: PolarConfig = PolarConfig()) -> Float[Array, " m"]:
-    """Random coefficients with ``|a| = r``, all of them ``>= 0``.
+def polar_coefficients(key: Key[Array, ""], *, config: PolarConfig = _PAPER) -> Float[Array, " m"]:
+    """Draw coefficients with ``|a| = r``, all of them ``>= 0``.
 
     Args:
         key: Random key.
         config: Ranges of r and t, and m.
 
     Returns:
-        a.
+        Coefficients a.
 
     Example:
         >>> import jax
@@ -83,13 +66,14 @@ def polar_coefficients(key: Key[Array, ""], *, config: PolarConfig = PolarConfig
 def choose_subjects(
     key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"], *, count: int
 ) -> Int[Array, " m"]:
-    """Different subjects of one group, all choices equally likely.
+    """Choose different subjects of one group, all choices equally likely.
 
     Args:
         key: Random key.
-        group: The group, which has at least one member.
-        groups: Of each subject; negative for those that must not be chosen.
-        count: m. A group of fewer members gives them all, and the first again and again: groups never mix.
+        group: Index of the group, which has at least one member.
+        groups: Group of each subject; negative for those that must not be chosen.
+        count: Number m of subjects. A group of fewer members gives them all, and the first again and again:
+            groups never mix.
 
     Returns:
         Indices of the subjects.
@@ -101,18 +85,27 @@ def choose_subjects(
 
 
 def polar_mixture(
-    key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"], *, config: PolarConfig = PolarConfig()
+    key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"], *, config: PolarConfig = _PAPER
 ) -> Mixture:
-    """A random polar mixture of subjects of one group.
+    """Draw a polar mixture of subjects of one group.
 
     Args:
         key: Random key.
-        group: The group.
-        groups: Of each subject; negative for those that must not be chosen (the test subjects).
-        config: Ranges.
+        group: Index of the group.
+        groups: Group of each subject; negative for those that must not be chosen (the test subjects).
+        config: Ranges of r and t, and m.
 
     Returns:
         Subjects and coefficients.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> groups = jnp.array([0, 1, 1, 0, 1, 1, 1, 1])
+        >>> mixture = polar_mixture(jax.random.key(0), jnp.asarray(1), groups)
+        >>> groups[mixture.subjects].tolist(), mixture.coefficients.shape
+        ([1, 1, 1, 1, 1], (5,))
+
+    Source: section 3.2 and the supplement of the paper (Wang et al. 2019).
     """
     of_subjects, of_coefficients = jax.random.split(key)
     subjects = choose_subjects(of_subjects, group, groups, count=config.subjects)
@@ -120,12 +113,12 @@ def polar_mixture(
 
 
 def single_subject(key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array, " n"]) -> Mixture:
-    """No augmentation: one random subject of a group, unchanged.
+    """Draw one subject of a group, unchanged: no augmentation, an ablation.
 
     Args:
         key: Random key.
-        group: The group.
-        groups: Of each subject; negative for those that must not be chosen.
+        group: Index of the group.
+        groups: Group of each subject; negative for those that must not be chosen.
 
     Returns:
         A mixture of one, with coefficient one.
@@ -136,12 +129,12 @@ def single_subject(key: Key[Array, ""], group: Int[Array, ""], groups: Int[Array
 def mix(
     mixture: Mixture, features: Float[Array, "n v 9"], *, origin: Float[Array, "v 9"] | None = None
 ) -> Float[Array, "v 9"]:
-    """``o + sum_k a_k (f_k - o)``.
+    """Mix features about an origin: ``o + sum_k a_k (f_k - o)``.
 
     Args:
         mixture: Subjects and coefficients.
-        features: Of all subjects, against one reference.
-        origin: o; by default the reference itself, whose feature is zero.
+        features: Features of all subjects, against one reference.
+        origin: Origin o; by default the reference itself, whose feature is zero.
 
     Returns:
         The feature of the new head; :func:`digitaltwin.deformation.decode` makes its mesh.
@@ -169,31 +162,32 @@ class GroupComponents(NamedTuple):
     """Principal components of the shapes of each group: the paper's categorised PCA, an ablation."""
 
     mean: Float[Array, "g v 3"]
+    """Mean shape of each group [mm]."""
     modes: Float[Array, "g c v 3"]
     """Orthonormal over all 3v coordinates; zero where a group has fewer."""
-    deviation: Float[Array, "g c"]
+    std: Float[Array, "g c"]
     """Standard deviation of each component in the group [mm]."""
 
 
 def group_components(
     shapes: Float[np.ndarray, "n v 3"], groups: Int[np.ndarray, " n"], *, count: int, components: int = 50
 ) -> GroupComponents:
-    """Principal components of each group's shapes, on the host in float64.
+    """Compute the principal components of each group's shapes, on the host in float64.
 
     Args:
         shapes: Of all subjects [mm].
-        groups: Of each subject; negative for those to leave out.
+        groups: Group of each subject; negative for those to leave out.
         count: g.
         components: c at most; a group of k members has k - 1.
 
     Returns:
-        Means, components, deviations.
+        Means, components and standard deviations.
 
     Raises:
-        InputError: a group has no member.
+        InputError: A group has no member.
     """
     size = shapes[0].size
-    mean, modes, deviation = np.zeros((count, size)), np.zeros((count, components, size)), np.zeros((count, components))
+    mean, modes, std = np.zeros((count, size)), np.zeros((count, components, size)), np.zeros((count, components))
     for group in range(count):
         members = np.asarray(shapes, np.float64)[groups == group].reshape(-1, size)
         if not len(members):
@@ -202,39 +196,39 @@ def group_components(
         _, singular, vt = np.linalg.svd(members - mean[group], full_matrices=False)
         kept = min(components, len(members) - 1, len(vt))
         modes[group, :kept] = vt[:kept]
-        deviation[group, :kept] = singular[:kept] / np.sqrt(max(1, len(members) - 1))
-    arrays = (mean.reshape(count, -1, 3), modes.reshape(count, components, -1, 3), deviation)
+        std[group, :kept] = singular[:kept] / np.sqrt(max(1, len(members) - 1))
+    arrays = (mean.reshape(count, -1, 3), modes.reshape(count, components, -1, 3), std)
     return GroupComponents(*(jnp.asarray(array, jnp.float32) for array in arrays))
 
 
 def sample_components(key: Key[Array, ""], group: Int[Array, ""], components: GroupComponents) -> Float[Array, "v 3"]:
-    """A random head of a group by categorised PCA: ``mean + sum_j z_j sigma_j mode_j``, z standard normal.
+    """Draw a head of a group by categorised PCA: ``mean + sum_j z_j sigma_j mode_j``, z standard normal.
 
     Args:
         key: Random key.
-        group: The group.
-        components: Of all groups.
+        group: Index of the group.
+        components: Components of all groups.
 
     Returns:
         Positions [mm].
     """
-    deviation = components.deviation[group]
-    z = jax.random.normal(key, deviation.shape)
-    moved = jnp.einsum("c,cvx->vx", z * deviation, components.modes[group], precision=Precision.HIGHEST)
+    std = components.std[group]
+    z = jax.random.normal(key, std.shape)
+    moved = jnp.einsum("c,cvx->vx", z * std, components.modes[group], precision=Precision.HIGHEST)
     return components.mean[group] + moved
 
 
 def group_shares(group_names: tuple[str, ...]) -> Float[np.ndarray, " g"]:
-    """The paper's share of each group: ethnicities 0.65, 0.30, 0.05, genders one half each.
+    """Give the paper's share of each group: ethnicities 0.65, 0.30, 0.05, genders one half each.
 
     Args:
-        group_names: As in ``HeadModel.group_names``: "female-asian".
+        group_names: Names of gender and ethnicity, as in ``HeadModel.group_names``: "female-asian".
 
     Returns:
         Shares; of all six they sum to one.
 
     Raises:
-        InputError: an ethnicity that the paper has no share for.
+        InputError: An ethnicity that the paper has no share for.
 
     Example:
         >>> group_shares(("female-asian", "male-african")).tolist()
@@ -248,20 +242,20 @@ def group_shares(group_names: tuple[str, ...]) -> Float[np.ndarray, " g"]:
 
 
 def assign_groups(key: Key[Array, ""], shares: Float[np.ndarray, " g"], *, count: int) -> Int[Array, " b"]:
-    """A group for each of many heads, in random order and in exact proportion.
+    """Assign a group to each of many heads, in random order and in exact proportion.
 
     Where a share of the count is no whole number, the largest remainders are rounded up (Hamilton's method).
 
     Args:
         key: Random key of the order.
-        shares: Of each group; they sum to one.
-        count: b.
+        shares: Share of each group; they sum to one.
+        count: Number b of heads.
 
     Returns:
         Indices of groups.
 
     Raises:
-        InputError: shares that are negative or do not sum to one.
+        InputError: Shares that are negative or do not sum to one.
 
     Example:
         >>> import jax, numpy as np

@@ -6,11 +6,8 @@ from ._scenes import YAW_BINS_DEG as YAW_BINS_DEG
 from ._scenes import Scene as Scene
 from ._scenes import aim_camera as aim_camera
 from ._scenes import detect_scene as detect_scene
-from ._scenes import draw_expression as draw_expression
 from ._scenes import draw_scene as draw_scene
 from ._scenes import draw_subjects as draw_subjects
 from ._scenes import make_scenes as make_scenes
 from ._scenes import oracle_detections as oracle_detections
 from ._scenes import render_scene as render_scene
-from ._scenes import take_scenes as take_scenes
-from ._scenes import yaw_bins as yaw_bins

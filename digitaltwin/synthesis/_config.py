@@ -1,4 +1,4 @@
-"""What decides a set of scenes; needs no JAX, so that commands can read the defaults of their flags quickly."""
+"""Settings of a set of scenes; they need no JAX, so that commands can read the defaults of their flags quickly."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from digitaltwin.types import InputError
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What decides a set of scenes: each depends on the seed and its own number, not on how many there are.
+    """Settings of a set of scenes: each depends on the seed and its own number, not on how many there are.
 
     Raises:
         InputError: A negative count, seed or size.

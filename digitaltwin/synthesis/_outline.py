@@ -13,7 +13,7 @@ from digitaltwin.geometry import camera_points
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LEFT_EYE_OUTER, NOSE, RIGHT_EYE_OUTER
 from digitaltwin.render import rasterize
-from digitaltwin.synthesis._scenes import Scene, take_scenes
+from digitaltwin.synthesis._scenes import Scene
 from digitaltwin.texture._layout import oval_distance
 
 # A pixel across the head counts this much against one along it, when a place on the outline is looked for.
@@ -35,6 +35,16 @@ def outline_landmarks(head: HeadModel, scenes: Scene, *, noise_percent: float, s
 
     Returns:
         All landmarks [px]: the contour's moved, the others as detected.
+
+    Example:
+        >>> import jax
+        >>> from digitaltwin.head import load_head, load_subjects
+        >>> from digitaltwin.synthesis import SceneConfig, draw_scene, oracle_detections
+        >>> head = load_head()
+        >>> scene = oracle_detections(head, draw_scene(head, load_subjects(), 3, 0, SceneConfig()))
+        >>> scenes = jax.tree.map(lambda part: np.asarray(part)[None], scene)
+        >>> outline_landmarks(head, scenes, noise_percent=2.0, seed=0).shape
+        (1, 104, 2)
     """
     rng = np.random.default_rng([seed, 5])
     nose = np.asarray(landmark_points(head, head.mean))[NOSE]
@@ -44,7 +54,7 @@ def outline_landmarks(head: HeadModel, scenes: Scene, *, noise_percent: float, s
     kept = cheeks[edges].all(axis=1)
     moved = scenes.landmarks_px.copy()
     for row in range(len(moved)):
-        one = take_scenes(scenes, np.asarray(row))
+        one = scenes.take(np.asarray(row))
         camera = jax.tree.map(jnp.asarray, one.camera)
         points = np.asarray(camera_points(camera, jnp.asarray(one.vertices)))
         view = _View(head, one, points)

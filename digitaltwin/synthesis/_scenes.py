@@ -66,7 +66,7 @@ _PX_PER_MM = (1.0, 2.1)  # at the face
 
 
 class Scene(NamedTuple):
-    """What is true of a scene, and what was detected in its picture; one scene, or many in a leading axis.
+    """The truth of a scene, and what was detected in its picture; one scene, or many in a leading axis.
 
     Arrays live on the host: scenes are many and small.
     """
@@ -98,6 +98,25 @@ class Scene(NamedTuple):
     detected_expression: Float[np.ndarray, "*n e"]
     """Expression coefficients as detected."""
 
+    def take(self, chosen: np.ndarray) -> "Scene":
+        """Take some of many scenes.
+
+        Args:
+            chosen: A mask over them, or indices; a single index takes one scene, without the leading axis.
+
+        Returns:
+            Those scenes.
+        """
+        return jax.tree.map(lambda part: part[chosen], self)
+
+    def yaw_bins(self) -> Int[np.ndarray, " n"]:
+        """Find the bin of each scene's yaw, of many scenes.
+
+        Returns:
+            Indices of bins between the borders :data:`YAW_BINS_DEG`, 0 for the first.
+        """
+        return np.digitize(np.abs(self.angles_deg[:, 0]), YAW_BINS_DEG[1:-1])
+
 
 def make_scenes(head: HeadModel, folder: str | Path, config: SceneConfig) -> Scene:
     """Make scenes, their pictures and what is detected in them, or read them from the folder; a second a scene.
@@ -113,6 +132,13 @@ def make_scenes(head: HeadModel, folder: str | Path, config: SceneConfig) -> Sce
 
     Raises:
         InputError: The folder cannot be used, or holds scenes of other settings.
+
+    Example:
+        >>> import tempfile
+        >>> from digitaltwin.head import load_head
+        >>> scenes = make_scenes(load_head(), tempfile.mkdtemp(), SceneConfig(count=1))
+        >>> scenes.landmarks_px.shape
+        (1, 104, 2)
     """
     folder = make_folder(folder)
     subjects = load_subjects()
@@ -133,32 +159,7 @@ def make_scenes(head: HeadModel, folder: str | Path, config: SceneConfig) -> Sce
     scenes = Scene(*(jax.tree.map(lambda *parts: np.stack(parts), *field) for field in zip(*rows)))
     if not scenes.found.all():
         logging.info("no face found on renders %s", np.flatnonzero(~scenes.found).tolist())
-    return take_scenes(scenes, scenes.found)
-
-
-def take_scenes(scenes: Scene, chosen: np.ndarray) -> Scene:
-    """Take some of many scenes.
-
-    Args:
-        scenes: Many scenes in a leading axis.
-        chosen: A mask over them, or indices; a single index takes one scene, without the leading axis.
-
-    Returns:
-        Those scenes.
-    """
-    return jax.tree.map(lambda part: part[chosen], scenes)
-
-
-def yaw_bins(scenes: Scene) -> Int[np.ndarray, " n"]:
-    """Find the bin of each scene's yaw.
-
-    Args:
-        scenes: Many scenes in a leading axis.
-
-    Returns:
-        Indices of bins between the borders :data:`YAW_BINS_DEG`, 0 for the first.
-    """
-    return np.digitize(np.abs(scenes.angles_deg[:, 0]), YAW_BINS_DEG[1:-1])
+    return scenes.take(scenes.found)
 
 
 # What is drawn at random
@@ -224,7 +225,7 @@ def draw_scene(
         >>> from digitaltwin.head import load_head, load_subjects
         >>> scene = draw_scene(load_head(), load_subjects(), 3, 0, SceneConfig(), angles_deg=(20.0, 0.0, 0.0))
         >>> scene.angles_deg.tolist(), scene.image_size.tolist()
-        ([20.0, 0.0, 0.0], [512, 640])
+        ([20.0, 0.0, 0.0], [576, 576])
     """
     rng = np.random.default_rng([config.seed, number, 1])
     person = np.random.default_rng([config.seed, subject, 2])  # a subject of two scenes has one face
@@ -270,7 +271,7 @@ def draw_expression(names: Sequence[str], rng: np.random.Generator) -> Float[np.
         >>> import numpy as np
         >>> from digitaltwin.head import load_head
         >>> int((draw_expression(load_head().expression_names, np.random.default_rng(0)) > 0).sum())
-        2
+        6
     """
     expression = np.zeros(len(names), np.float32)
     if rng.random() < NEUTRAL_SHARE:
@@ -344,6 +345,16 @@ def render_scene(
 
     Returns:
         The picture, sRGB in [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> from digitaltwin.head import load_head, load_subjects
+        >>> from digitaltwin.synthesis import SceneConfig
+        >>> head, subjects = load_head(), load_subjects()
+        >>> rng = np.random.default_rng(0)
+        >>> skin, eyes = SubjectAppearance(head, subjects).textures(3, rng)
+        >>> render_scene(head, draw_scene(head, subjects, 3, 0, SceneConfig()), skin, eyes, rng).shape
+        (576, 576, 3)
     """
     height, width = (int(edge) for edge in scene.image_size)
     neutral, expression = jnp.asarray(scene.neutral), jnp.asarray(scene.expression)
@@ -393,6 +404,15 @@ def detect_scene(scene: Scene, picture: Float[np.ndarray, "h w 3"]) -> Scene:
 
     Returns:
         The scene with what was detected; unchanged, ``found`` false, where there is no face.
+
+    Example:
+        >>> import numpy as np
+        >>> from digitaltwin.head import load_head, load_subjects
+        >>> from digitaltwin.synthesis import SceneConfig
+        >>> head, subjects = load_head(), load_subjects()
+        >>> scene = draw_scene(head, subjects, 3, 0, SceneConfig())
+        >>> bool(detect_scene(scene, np.full((576, 576, 3), 0.5, np.float32)).found)  # a grey picture
+        False
     """
     try:
         face = detect_landmarks(picture)
@@ -416,6 +436,15 @@ def oracle_detections(head: HeadModel, scene: Scene) -> Scene:
     Returns:
         The scene with ``found`` true, the projected landmarks and mesh points, and its own expression. The ten points
         of the irises, which the head has no anchors for, are 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from digitaltwin.head import load_head, load_subjects
+        >>> from digitaltwin.synthesis import SceneConfig
+        >>> head, subjects = load_head(), load_subjects()
+        >>> scene = oracle_detections(head, draw_scene(head, subjects, 3, 0, SceneConfig()))
+        >>> scene.landmarks_px.shape
+        (104, 2)
     """
     camera = jax.tree.map(jnp.asarray, scene.camera)
     vertices = jnp.asarray(scene.vertices)

@@ -6,17 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.deformation import (
-    Mixture,
-    augment,
-    closest_subject,
-    encode,
-    make_population,
-    mixed_head,
-)
+from digitaltwin.deformation import Mixture, augment, encode, make_population, training_population
+from digitaltwin.deformation._augmentation import closest_subject, mixed_head
 from digitaltwin.head import load_head, neutral_shape
 from digitaltwin.types import InputError
-from experiments.new_heads import training_population
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from jax.extend.core import jaxprs_in_params
 from scipy.spatial.transform import Rotation
 
 from benchmarks.deformation_peers import SparsePeer
-from digitaltwin.deformation import decode, deformation_gradients, encode, make_reference
+from digitaltwin.deformation import decode, encode, make_reference
+from digitaltwin.deformation._representation import deformation_gradients
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.types import InputError
 

@@ -5,15 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.deformation import (
-    Mixture,
-    PolarConfig,
-    assign_groups,
+from digitaltwin.deformation import Mixture, PolarConfig, assign_groups, group_shares, mix, polar_mixture
+from digitaltwin.deformation._sampling import (
     group_components,
-    group_shares,
-    mix,
     polar_coefficients,
-    polar_mixture,
     sample_components,
     single_subject,
 )
@@ -166,9 +161,9 @@ def test_float64_features_are_mixed_in_float64():
 
 def test_components_are_no_more_than_coordinates():
     components = group_components(np.random.default_rng(0).normal(size=(20, 2, 3)), np.zeros(20, int), count=1)
-    assert (np.asarray(components.deviation[0]) > 0).sum() == 6
+    assert (np.asarray(components.std[0]) > 0).sum() == 6
 
 
 def test_small_groups_have_fewer_components():
     components = group_components(np.random.default_rng(0).normal(size=(8, 5, 3)), np.repeat([0, 1], [5, 3]), count=2)
-    assert [(np.asarray(components.deviation[g]) > 0).sum() for g in (0, 1)] == [4, 2]
+    assert [(np.asarray(components.std[g]) > 0).sum() for g in (0, 1)] == [4, 2]

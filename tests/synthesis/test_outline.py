@@ -3,7 +3,7 @@
 import numpy as np
 
 from digitaltwin.head.markup import CONTOUR
-from digitaltwin.synthesis import make_scenes, outline_landmarks, yaw_bins
+from digitaltwin.synthesis import make_scenes, outline_landmarks
 
 
 def test_outline_moves_hidden_contour_points_outwards_only(head, folder, config):
@@ -12,7 +12,7 @@ def test_outline_moves_hidden_contour_points_outwards_only(head, folder, config)
     np.testing.assert_array_equal(np.delete(moved, CONTOUR, axis=1), 0.0)
     far = np.where(scenes.angles_deg[:, :1] > 0, CONTOUR[12:], CONTOUR[4::-1])  # beside the cheek, towards the ear
     outwards = np.sign(scenes.angles_deg[:, :1]) * np.take_along_axis(moved[..., 0], far, axis=1)
-    turned = yaw_bins(scenes) >= 2
+    turned = scenes.yaw_bins() >= 2
     assert (outwards[turned] > -1.0).all()
     assert np.median(outwards[turned]) > 3.0
     near = np.where(scenes.angles_deg[:, :1] > 0, CONTOUR[4:0:-1], CONTOUR[12:16])

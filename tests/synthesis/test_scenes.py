@@ -9,13 +9,12 @@ from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.synthesis import (
     YAW_BINS_DEG,
     SceneConfig,
-    draw_expression,
     draw_scene,
     draw_subjects,
     make_scenes,
     oracle_detections,
 )
-from digitaltwin.synthesis._scenes import NEUTRAL_SHARE
+from digitaltwin.synthesis._scenes import NEUTRAL_SHARE, draw_expression
 from digitaltwin.types import InputError
 
 
