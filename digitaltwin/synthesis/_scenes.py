@@ -20,12 +20,11 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from digitaltwin.geometry import Camera, camera_points, project
+from digitaltwin.geometry import AXIS_FLIP, Camera, camera_points, project
 from digitaltwin.geometry._normals import normalize
 from digitaltwin.head import (
     HeadModel,
     Subjects,
-    anchor_points,
     express,
     landmark_points,
     load_subjects,
@@ -320,7 +319,7 @@ def aim_camera(
     """
     yaw, pitch, roll = np.deg2rad(angles_deg)
     turn = Rotation.from_rotvec([0, 0, roll]) * Rotation.from_rotvec([pitch, 0, 0]) * Rotation.from_rotvec([0, yaw, 0])
-    translation = np.asarray(ray_mm) - np.array([1, -1, -1]) * turn.apply(middle)
+    translation = np.asarray(ray_mm) - AXIS_FLIP * turn.apply(middle)
     return _camera((turn.as_matrix(), translation, focal_px, np.asarray(size)[::-1] / 2))
 
 
@@ -449,7 +448,7 @@ def oracle_detections(head: HeadModel, scene: Scene) -> Scene:
     camera = jax.tree.map(jnp.asarray, scene.camera)
     vertices = jnp.asarray(scene.vertices)
     mesh = np.zeros_like(scene.mesh_px)
-    mesh[:MESH_POINT_COUNT] = project(camera, anchor_points(head.mesh_points, head.faces, vertices))
+    mesh[:MESH_POINT_COUNT] = project(camera, head.mesh_points.interpolate(vertices, head.faces))
     return scene._replace(
         found=np.array(True),
         landmarks_px=np.asarray(project(camera, landmark_points(head, vertices))),
