@@ -200,9 +200,9 @@ def people_table(rows: dict[str, list[Comparison]]) -> str:
     lines = [f"| measure | gender | published | {' | '.join(rows)} |", "|---" * (3 + len(rows)) + "|"]
     for same in zip(*rows.values()):
         first = same[0]
-        cells = [f"{row.mean_mm:.1f} ± {row.deviation_mm:.1f}" for row in same]
+        cells = [f"{row.mean_mm:.1f} ± {row.std_mm:.1f}" for row in same]
         cells = [cell if row.passes else f"({cell})" for cell, row in zip(cells, same)]
-        published = f"{first.published_mean_mm:.1f} ± {first.published_deviation_mm:.1f}"
+        published = f"{first.published_mean_mm:.1f} ± {first.published_std_mm:.1f}"
         lines.append(f"| {first.measure.replace('_', ' ')} | {first.gender} | {published} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

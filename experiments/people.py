@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.head import HeadModel, Measurements, Subjects, measure, published, published_mixture
+from digitaltwin.head import HeadModel, Measurements, Subjects, measure, published
+from digitaltwin.head._anthropometry import published_mixture
 from digitaltwin.head._population import GENDERS
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
@@ -25,12 +26,12 @@ class Comparison(NamedTuple):
     gender: str
     published_mean_mm: float
     """What the survey predicts for these people's mixture of groups."""
-    published_deviation_mm: float
+    published_std_mm: float
     survey_mean_mm: float
     """Of the survey's whole sample of that gender."""
     source: str
     mean_mm: float
-    deviation_mm: float
+    std_mm: float
 
     @property
     def off_percent(self) -> float:
@@ -45,7 +46,7 @@ class Comparison(NamedTuple):
     @property
     def ratio(self) -> float:
         """Of the standard deviations."""
-        return self.deviation_mm / self.published_deviation_mm
+        return self.std_mm / self.published_std_mm
 
     @property
     def passes(self) -> bool:
@@ -99,8 +100,8 @@ def table(rows: list[Comparison]) -> str:
     for row in rows:
         lines.append(
             f"| {row.measure.replace('_', ' ')} | {row.gender} "
-            f"| {row.published_mean_mm:.1f} ± {row.published_deviation_mm:.1f} | {sources.index(row.source) + 1} "
-            f"| {row.mean_mm:.1f} ± {row.deviation_mm:.1f} | {row.off_percent:+.1f} % "
+            f"| {row.published_mean_mm:.1f} ± {row.published_std_mm:.1f} | {sources.index(row.source) + 1} "
+            f"| {row.mean_mm:.1f} ± {row.std_mm:.1f} | {row.off_percent:+.1f} % "
             f"| {row.off_survey_percent:+.1f} % | x {row.ratio:.2f} | {'pass' if row.passes else 'FAIL'} |"
         )
     return "\n".join(lines + [""] + [f"{number}. {source}" for number, source in enumerate(sources, 1)])

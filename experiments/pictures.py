@@ -18,7 +18,7 @@ from digitaltwin.fitting import FitConfig, make_fitter
 from digitaltwin.fitting._contour import candidates_on, silhouettes
 from digitaltwin.fitting._fitter import SlidingContour
 from digitaltwin.geometry import project
-from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
+from digitaltwin.head import HeadModel, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
@@ -68,7 +68,7 @@ def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
         shot = render_head(head, camera, head.mean, rest, texture=skin, eye_texture=eyes(), size_px=900)
         image = Image.fromarray((255 * (0.35 * shot + 0.65)).astype(np.uint8))
         draw = ImageDraw.Draw(image)
-        for x, y in project(camera, np.asarray(anchor_points(head.mesh_points, head.faces, head.mean))):
+        for x, y in project(camera, np.asarray(head.mesh_points.interpolate(head.mean, head.faces))):
             draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(120, 120, 120))
         points = project(camera, np.asarray(landmark_points(head, head.mean)))
         for group, colour in GROUP_COLOURS:

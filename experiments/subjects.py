@@ -22,7 +22,7 @@ from digitaltwin.head import (
     load_subjects,
     neutral_shape,
     place_calipers,
-    select,
+    select_subjects,
 )
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder, write_json
@@ -88,7 +88,7 @@ def main() -> None:
     folder = make_folder(_OUT.value)
     head, subjects = load_head(), load_subjects()
     counts = count_people(subjects)
-    training = select(subjects, ~subjects.test)
+    training = select_subjects(subjects, ~subjects.test)
     neutral = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, training.identity)
     rows = compare(head, neutral, training.group)
     print("| group | training | test |\n|---|---|---|")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from digitaltwin.avatar._report import held_out_points
 from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
 from digitaltwin.geometry import camera_points, procrustes_alignment, project
-from digitaltwin.head import HeadModel, anchor_points, landmark_points, load_head, neutral_shape
+from digitaltwin.head import HeadModel, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.synthesis import (
@@ -175,7 +175,7 @@ def _compare(head: HeadModel, truth: Scene, result: FitResult) -> Errors:
         def over_face(squares: Array, where: Array = face) -> Array:
             return jnp.sqrt(jnp.sum(jnp.where(where, squares, 0.0)) / jnp.sum(where))
 
-        mesh = project(result.camera, anchor_points(head.mesh_points, head.faces, result.vertices))
+        mesh = project(result.camera, head.mesh_points.interpolate(result.vertices, head.faces))
         off_mesh = jnp.sum((mesh - truth.mesh_px[: len(mesh)])[held_out] ** 2, axis=1)
         off_truth = project(result.camera, result.vertices) - project(truth.camera, true_vertices)
 

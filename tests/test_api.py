@@ -37,7 +37,6 @@ FAULTS_LEFT: dict[str, int] = {
     "export": 33,
     "fitting": 41,
     "geometry": 40,
-    "head": 74,
     "io": 27,
     "perception": 17,
     "registration": 38,

@@ -72,7 +72,7 @@ def test_calibrated_people_have_the_published_moments(head, calibrated):
     measured = measure_all(head, calibrated)
     rows = [published(name, "male-asian") for name in Measurements._fields]
     np.testing.assert_allclose(measured.mean(0), [row.mean_mm for row in rows], atol=0.15)
-    np.testing.assert_allclose(measured.std(0, ddof=1), [row.deviation_mm for row in rows], rtol=0.05)
+    np.testing.assert_allclose(measured.std(0, ddof=1), [row.std_mm for row in rows], rtol=0.05)
 
 
 def test_calibration_keeps_order_symmetry_and_what_is_right_already(head, strangers, calibrated):

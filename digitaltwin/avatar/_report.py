@@ -18,7 +18,7 @@ from digitaltwin.fitting import (
     relative_rms,
     reprojection_errors_px,
 )
-from digitaltwin.head import HeadModel, anchor_points
+from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
 from digitaltwin.io import Photo
 from digitaltwin.perception import FaceLandmarks
@@ -45,7 +45,7 @@ def residuals(head: HeadModel, fitter: Fitter, face: FaceLandmarks, result: FitR
     landmarks = jnp.asarray(face.landmarks_px)
     seen = predict_landmarks(fitter, camera, result.neutral, result.expression, near=landmarks)
     landmark_error = jnp.linalg.norm(seen - landmarks, axis=1)
-    mesh = anchor_points(head.mesh_points, head.faces, result.vertices)
+    mesh = head.mesh_points.interpolate(result.vertices, head.faces)
     mesh_error = reprojection_errors_px(camera, mesh, face.mesh_px[:MESH_POINT_COUNT, :2])
     correction = np.linalg.norm(result.correction, axis=1)
 

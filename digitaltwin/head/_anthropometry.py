@@ -28,6 +28,7 @@ Letters: v skin vertices, i identity components, g groups.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -39,24 +40,35 @@ _SELLION, _MENTON = int(NOSE[0]), int(CONTOUR[8])
 
 
 class Measurements(NamedTuple):
-    """One head's measurements [mm]; see the table atop this module."""
+    """One head's nine caliper measurements [mm]."""
 
     pupil_distance: Float[Array, ""]
+    """Distance of the eyeballs' centres."""
     head_length: Float[Array, ""]
+    """Distance of the glabella and the farthest point of the back of the head."""
     head_breadth: Float[Array, ""]
+    """Breadth of the scalp above the ears, where it is widest."""
     head_height: Float[Array, ""]
+    """Distance of the crown and the middle of both tragions."""
     bizygomatic_breadth: Float[Array, ""]
+    """Breadth over the cheekbones' arches, where it is widest."""
     face_height: Float[Array, ""]
+    """Distance of sellion and menton."""
     nose_breadth: Float[Array, ""]
+    """Breadth of the nose's wings, where it is widest."""
     nose_height: Float[Array, ""]
+    """Distance of sellion and subnasale."""
     lip_length: Float[Array, ""]
+    """Distance of the corners of the closed mouth."""
 
 
 class Calipers(NamedTuple):
-    """The two points of every measure, in the order of :class:`Measurements`; what a picture of them shows."""
+    """The two points of every measure, in the order of :class:`Measurements`."""
 
     first: Float[Array, "measures 3"]
+    """One end of each [mm]; the subject's left one of a breadth."""
     second: Float[Array, "measures 3"]
+    """The other end [mm]."""
 
 
 class _Box(NamedTuple):
@@ -77,18 +89,25 @@ _ARCHES = _Box((55.0, -38.0, -38.0), (100.0, -8.0, 0.0))  # from 20 mm ahead of 
 _WINGS = _Box((14.0, -47.0, 22.2), (20.0, -33.0, 36.0))  # the crease towards the cheek lies at z = 21
 
 
+@jax.jit
 def place_calipers(
     head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array, "p 3"] | None = None
 ) -> Calipers:
-    """Where each caliper touches a head.
+    """Place each caliper on a head.
 
     Args:
-        head: the model whose topology ``neutral`` has.
-        neutral: skin without expression [mm]. In the head frame, unless ``parts`` are given.
-        parts: what belongs to it, in the same frame; by default the model's (:func:`parts_vertices`).
+        head: The model whose topology ``neutral`` has.
+        neutral: Skin without expression [mm], in the head frame unless ``parts`` are given.
+        parts: The parts that belong to it, in the same frame; by default the model's (:func:`parts_vertices`).
 
     Returns:
         Both ends of the nine measures, in the frame of ``neutral``.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> head = load_head()
+        >>> place_calipers(head, head.mean).first.shape
+        (9, 3)
     """
     points = landmark_points(head, neutral)
     if parts is None:
@@ -119,16 +138,17 @@ def place_calipers(
     return Calipers(jnp.stack(first), jnp.stack(second))
 
 
+@jax.jit
 def measure(head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array, "p 3"] | None = None) -> Measurements:
-    """Measure a head: the distances of :func:`place_calipers`.
+    """Measure a head with nine calipers, as surveys of adults do.
 
-    They move with skin and parts: turning both changes nothing, scaling both scales all. Where the widest place is not
-    unique the gradient is that of one of them.
+    The measures move with skin and parts: turning both changes nothing, scaling both scales all. Where the widest
+    place is not unique the gradient is that of one of them.
 
     Args:
-        head: the model whose topology ``neutral`` has.
-        neutral: skin without expression [mm]. In the head frame, unless ``parts`` are given.
-        parts: what belongs to it, in the same frame; by default the model's (:func:`parts_vertices`).
+        head: The model whose topology ``neutral`` has.
+        neutral: Skin without expression [mm], in the head frame unless ``parts`` are given.
+        parts: The parts that belong to it, in the same frame; by default the model's (:func:`parts_vertices`).
 
     Returns:
         The nine measures [mm]; ``vmap`` for many heads.
@@ -156,7 +176,7 @@ def _middle_of_part(head: HeadModel, vertices: Float[Array, "p 3"], name: str) -
 
 
 class PublishedMeasurement(NamedTuple):
-    """What a survey found of one measure for one group of adults."""
+    """Published mean and standard deviation of one measure in one group of adults."""
 
     measure: str
     """Field of :class:`Measurements`."""
@@ -165,9 +185,11 @@ class PublishedMeasurement(NamedTuple):
     count: int
     """People measured."""
     mean_mm: float
-    deviation_mm: float
-    """Standard deviation."""
+    """Mean [mm]."""
+    std_mm: float
+    """Standard deviation [mm]."""
     source: str
+    """The survey and its publication."""
 
 
 NIOSH = (
@@ -223,23 +245,26 @@ PUBLISHED: tuple[PublishedMeasurement, ...] = (
     PublishedMeasurement("head_height", "female", 1986, 126.5, 6.5, ANSUR),
     PublishedMeasurement("head_height", "male", 4082, 131.1, 6.2, ANSUR),
     *(
-        PublishedMeasurement(name, group, count, mean, deviation, NIOSH)
+        PublishedMeasurement(name, group, count, mean, std, NIOSH)
         for name, figures in _NIOSH_FIGURES.items()
-        for (group, count), (mean, deviation) in zip(_NIOSH_COUNTS.items(), figures)
+        for (group, count), (mean, std) in zip(_NIOSH_COUNTS.items(), figures)
     ),
 )
 """Published means and standard deviations of adults; both surveys are works of the US government."""
 
 
 def published(measure: str, group: str) -> PublishedMeasurement:
-    """The published figures of a measure for a group, or for its gender where the survey does not tell groups apart.
+    """Look up the published figures of a measure for a group, or for its gender where a survey has no groups.
 
     Args:
-        measure: field of :class:`Measurements`.
-        group: "female-asian", or "female" for all women.
+        measure: Name of the measure, a field of :class:`Measurements`.
+        group: Name of the group, "female-asian", or "female" for all women.
+
+    Returns:
+        Mean, standard deviation, count and source.
 
     Raises:
-        KeyError: no survey tells.
+        KeyError: No survey has such a figure.
 
     Example:
         >>> published("nose_breadth", "female-asian").mean_mm, published("head_breadth", "female-asian").mean_mm
@@ -253,21 +278,24 @@ def published(measure: str, group: str) -> PublishedMeasurement:
 
 
 def published_mixture(measure: str, counts: Mapping[str, int]) -> tuple[float, float]:
-    """Mean and standard deviation [mm] that the published figures predict for a mixture of groups.
+    """Predict the mean and standard deviation of a mixture of groups from the published figures.
 
     With shares w: ``mean = sum_g w_g m_g`` and ``variance = sum_g w_g (s_g^2 + (m_g - mean)^2)``.
 
     Args:
-        measure: field of :class:`Measurements`.
-        counts: people of each group.
+        measure: Name of the measure, a field of :class:`Measurements`.
+        counts: Number of people in each group.
+
+    Returns:
+        Mean and standard deviation [mm].
 
     Example:
-        >>> mean, deviation = published_mixture("nose_breadth", {"male-asian": 178, "male-caucasian": 82})
-        >>> round(mean, 1), round(deviation, 1)
+        >>> mean, std = published_mixture("nose_breadth", {"male-asian": 178, "male-caucasian": 82})
+        >>> round(mean, 1), round(std, 1)
         (37.3, 4.1)
     """
     rows = [published(measure, group) for group in counts]
     share = np.array(list(counts.values())) / sum(counts.values())
-    means, deviations = np.array([row.mean_mm for row in rows]), np.array([row.deviation_mm for row in rows])
+    means, stds = np.array([row.mean_mm for row in rows]), np.array([row.std_mm for row in rows])
     mean = share @ means
-    return float(mean), float(np.sqrt(share @ (deviations**2 + (means - mean) ** 2)))
+    return float(mean), float(np.sqrt(share @ (stds**2 + (means - mean) ** 2)))

@@ -1,11 +1,11 @@
-"""The subjects: 482 people to train on and 30 to test on, of the genders and ethnicities of the paper's Table 1.
+"""The subjects: 482 for training and 30 for testing, of the genders and ethnicities of the paper's Table 1.
 
-They are drawn, not scanned: shapes of the CC0 head brought to the measurements of real adults
-(:mod:`digitaltwin.head._anthropometry`; docs/subjects.md says how), with an age, a skin and an iris each. All have the
-head's topology and are aligned on the face, so that means over them, of all or of a group, are heads.
+They are synthetic subjects matched to surveys: shapes of the CC0 head, drawn at random and calibrated to measurements
+of adults (:mod:`digitaltwin.head._anthropometry`; docs/subjects.md says how), with an age, a skin and an iris each. All
+have the head's topology and are aligned on the face, so that means over them, of all or of a group, are heads.
 
-A *skin variant* is a shipped skin picture and a tone. The test people's pictures are worn by nobody else: they are the
-middle-aged one of each group, the others go to the training people.
+A *skin variant* is a shipped skin picture and a tone. The test subjects' pictures belong to nobody else: they are the
+middle-aged one of each group, the others go to the training subjects.
 
 Letters: n subjects, i identity components.
 """
@@ -37,7 +37,7 @@ TABLE_1: Mapping[str, tuple[int, int]] = {
     "male-asian": (178, 5),
     "male-caucasian": (82, 5),
 }
-"""Training and test people of each group (the paper's Table 1)."""
+"""Training and test subjects of each group (the paper's Table 1)."""
 
 DISTANCE_BOUND = 1.4
 """Largest :func:`distance` of a subject."""
@@ -46,11 +46,12 @@ DISTANCE_BOUND = 1.4
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Subjects:
-    """People over the shipped head, or some of them. Index 0 is the first."""
+    """Synthetic subjects over the shipped head, or some of them; a pytree. Index 0 is the first."""
 
     identity: Float[Array, "n i"]
     """Coefficients [mm] over ``HeadModel.identity``."""
     age_years: Float[Array, " n"]
+    """Age."""
     group: Int[Array, " n"]
     """Index into ``group_names``."""
     skin: Int[Array, " n"]
@@ -68,29 +69,32 @@ class Subjects:
 
     @property
     def gender(self) -> Int[Array, " n"]:
-        """Index into :data:`GENDERS`."""
+        """Index of the gender: 0 for female, 1 for male."""
         return jnp.array([GENDERS.index(name.split("-")[0]) for name in self.group_names])[self.group]
 
     @property
     def ethnicity(self) -> Int[Array, " n"]:
-        """Index into :data:`ETHNICITIES`."""
+        """Index of the ethnicity: 0 for african, 1 for asian, 2 for caucasian."""
         return jnp.array([ETHNICITIES.index(name.split("-")[1]) for name in self.group_names])[self.group]
 
 
 _NAMES = ("group_names", "skin_names")
 
 
-def select(subjects: Subjects, chosen: Bool[Array, " n"] | Int[Array, " m"]) -> Subjects:
-    """Some of the subjects.
+def select_subjects(subjects: Subjects, chosen: Bool[Array, " n"] | Int[Array, " m"]) -> Subjects:
+    """Select some of the subjects.
 
     Args:
-        subjects: all of them.
-        chosen: a mask over them, or which ones.
+        subjects: All of them.
+        chosen: A mask over them, or indices.
+
+    Returns:
+        Those subjects, their names kept.
 
     Example:
         >>> subjects = load_subjects()
-        >>> training = select(subjects, ~subjects.test)
-        >>> len(training.age_years), len(select(training, jnp.array([0, 3])).age_years)
+        >>> training = select_subjects(subjects, ~subjects.test)
+        >>> len(training.age_years), len(select_subjects(training, jnp.array([0, 3])).age_years)
         (482, 2)
     """
     rows = {f.name: getattr(subjects, f.name)[chosen] for f in fields(Subjects) if f.name not in _NAMES}
@@ -98,7 +102,7 @@ def select(subjects: Subjects, chosen: Bool[Array, " n"] | Int[Array, " m"]) -> 
 
 
 def distance(head: HeadModel, identity: Float[Array, " i"]) -> Float[Array, ""]:
-    """How far a person is from the mean of the head's population, in standard deviations a component.
+    """Compute how far a person is from the mean of the head's population, in standard deviations a component.
 
     The Mahalanobis distance over the square root of the number of components,
     ``sqrt(1/i sum_j (identity_j / deviation_j)^2)``: 1 is usual.
@@ -110,11 +114,14 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
     """Read subjects, by default those that ship with the package.
 
     Args:
-        path: ``.npz`` written by :func:`save_subjects`.
+        path: File written by :func:`save_subjects`.
+
+    Returns:
+        The subjects, those for training first.
 
     Raises:
-        InputError: ``path`` cannot be read or holds no subjects.
-        RuntimeError: the shipped file is damaged; install the package anew.
+        InputError: The file cannot be read or holds no subjects.
+        RuntimeError: The shipped file is damaged; install the package anew.
 
     Example:
         >>> subjects = load_subjects()
@@ -134,7 +141,7 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
 
 
 _KINDS = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
-# Kinds, and numbers a person (none for one number; -1 for as many as the head has components).
+# Kinds, and numbers a subject (none for one number; -1 for as many as the head has components).
 _COLUMNS = {
     "identity": ("f", (-1,)),
     "age_years": ("f", ()),
@@ -154,13 +161,13 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> 
         if wrong or row.dtype.kind not in kinds:
             raise ValueError(f"{name} has shape {row.shape} and type {row.dtype}")
         if len(row) != len(rows["identity"]):
-            raise ValueError(f"{name} tells of {len(row)} people, identity of {len(rows['identity'])}")
+            raise ValueError(f"{name} tells of {len(row)} subjects, identity of {len(rows['identity'])}")
         if not np.isfinite(row).all():
             raise ValueError(f"{name} is not finite")
     for name, count in (("group", len(names["group_names"])), ("skin", len(names["skin_names"]))):
         if not ((rows[name] >= 0) & (rows[name] < count)).all():
             raise ValueError(f"{name} points outside [0, {count})")
-    device: dict[str, Any] = {name: jnp.asarray(row.astype(_KINDS[row.dtype.kind])) for name, row in rows.items()}
+    device: dict[str, Any] = jax.device_put({name: row.astype(_KINDS[row.dtype.kind]) for name, row in rows.items()})
     return Subjects(**device, group_names=tuple(names["group_names"]), skin_names=tuple(names["skin_names"]))
 
 
@@ -171,9 +178,19 @@ def save_subjects(subjects: Subjects, path: str | Path, *, metadata: Mapping[str
     vertex.
 
     Args:
-        subjects: the people.
-        path: file to write.
-        metadata: further facts to keep beside the names, such as sources and licence.
+        subjects: The subjects.
+        path: File to write.
+        metadata: Further facts to keep beside the names, such as sources and licence.
+
+    Raises:
+        InputError: The file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "subjects.npz"
+        >>> save_subjects(load_subjects(), path)
+        >>> load_subjects(path).identity.shape
+        (512, 100)
     """
     kinds = {"identity": np.float16, "group": np.uint8, "skin": np.uint8, "test": np.bool_}
     arrays = {

@@ -96,7 +96,7 @@ def calibrate(head: HeadModel, coefficients: np.ndarray, group: str) -> np.ndarr
     even = np.einsum("ivx,ivx->i", np.asarray(head.identity), mirrored) > 0
     rows = [published(name, group) for name in Measurements._fields]
     wanted_mean = np.array([row.mean_mm for row in rows])
-    wanted_deviation = np.array([row.deviation_mm for row in rows])
+    wanted_deviation = np.array([row.std_mm for row in rows])
 
     measured = measure_all(head, coefficients)
     n = len(coefficients) - 1

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from digitaltwin.fitting import FitConfig, fit, fit_views, make_fitter, mesh_points_of, predict_landmarks
 from digitaltwin.fitting._fitter import points_on
 from digitaltwin.geometry import Camera
-from digitaltwin.head import anchor_points, express, landmark_points, neutral_shape, parts_vertices
+from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.types import InputError
 
 SIZE = (480, 640)
@@ -42,7 +42,7 @@ def in_photo_order(fitter, points):
 
 def test_the_points_are_the_models_own(head, mesh_fitter, somebody):
     found = in_photo_order(mesh_fitter, points_on(mesh_fitter, somebody))
-    skin = anchor_points(head.mesh_points, head.faces, somebody)
+    skin = head.mesh_points.interpolate(somebody, head.faces)
     np.testing.assert_allclose(found[:468], skin, atol=1e-3)
     plain = make_fitter(head, FitConfig(sliding_contour=False))
     np.testing.assert_allclose(

@@ -15,9 +15,8 @@ from digitaltwin.head import (
     parts_vertices,
     place_calipers,
     published,
-    published_mixture,
 )
-from digitaltwin.head._anthropometry import PUBLISHED
+from digitaltwin.head._anthropometry import PUBLISHED, published_mixture
 from digitaltwin.head.markup import MOUTH, NOSE_TIP, RIGHT_EYE
 from digitaltwin.types import Mesh
 
@@ -173,7 +172,7 @@ def test_every_measure_is_published_for_every_group(head, name):
     for group in (*head.group_names, "female", "male"):
         row = published(name, group)
         assert row.measure == name
-        assert 0.02 < row.deviation_mm / row.mean_mm < 0.15
+        assert 0.02 < row.std_mm / row.mean_mm < 0.15
         assert row.count >= 130
         assert row.source
     assert published(name, "male").mean_mm > published(name, "female").mean_mm
@@ -190,12 +189,10 @@ def test_a_mixture_has_the_moments_of_people_drawn_from_it():
     counts = {"male-african": 8, "male-asian": 178, "male-caucasian": 82}
     rng = np.random.default_rng(0)
     rows = [published("nose_breadth", group) for group in counts]
-    drawn = np.concatenate(
-        [rng.normal(row.mean_mm, row.deviation_mm, 1000 * n) for row, n in zip(rows, counts.values())]
-    )
-    mean, deviation = published_mixture("nose_breadth", counts)
+    drawn = np.concatenate([rng.normal(row.mean_mm, row.std_mm, 1000 * n) for row, n in zip(rows, counts.values())])
+    mean, std = published_mixture("nose_breadth", counts)
     assert mean == pytest.approx(drawn.mean(), abs=0.05)
-    assert deviation == pytest.approx(drawn.std(), abs=0.05)
+    assert std == pytest.approx(drawn.std(), abs=0.05)
     assert published_mixture("head_length", {"female-asian": 3}) == (189.8, 7.4)
 
 

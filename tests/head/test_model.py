@@ -1,4 +1,4 @@
-"""Laws of the head model and of the asset that ships: symmetry, sizes, anchors, the file, the parts that follow."""
+"""Laws of the head model and of the asset that ships: symmetry, sizes, landmarks, the file, the parts that follow."""
 
 from dataclasses import replace
 
@@ -9,7 +9,6 @@ import pytest
 import trimesh
 
 from digitaltwin.head import (
-    anchor_points,
     express,
     landmark_points,
     load_head,
@@ -191,11 +190,11 @@ def test_lids_and_inner_lips_are_on_their_borders(head):
         assert set(carried.tolist()) <= border
 
 
-def test_anchors_follow_the_surface_affinely(head):
+def test_landmarks_follow_the_surface_affinely(head):
     matrix = jnp.array([[0.9, 0.1, 0.0], [-0.2, 1.1, 0.3], [0.0, 0.2, 0.8]])
     for anchors in (head.landmarks, head.mesh_points):
-        there = anchor_points(anchors, head.faces, head.mean @ matrix.T + 3.0)
-        np.testing.assert_allclose(there, anchor_points(anchors, head.faces, head.mean) @ matrix.T + 3.0, atol=1e-3)
+        there = anchors.interpolate(head.mean @ matrix.T + 3.0, head.faces)
+        np.testing.assert_allclose(there, anchors.interpolate(head.mean, head.faces) @ matrix.T + 3.0, atol=1e-3)
 
 
 # The parts

@@ -13,10 +13,10 @@ from digitaltwin.head import (
     measure,
     neutral_shape,
     published,
-    published_mixture,
     save_subjects,
-    select,
+    select_subjects,
 )
+from digitaltwin.head._anthropometry import published_mixture
 from digitaltwin.head._population import DISTANCE_BOUND, ETHNICITIES, GENDERS, TABLE_1, distance
 from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io.assets import asset_path
@@ -98,7 +98,7 @@ def test_each_group_has_its_own_measurements(subjects, measured, group):
     mine = np.asarray(subjects.group) == list(TABLE_1).index(group)
     for name in Measurements._fields:
         values, row = np.asarray(getattr(measured, name))[mine], published(name, group)
-        error = row.deviation_mm / np.sqrt(mine.sum())
+        error = row.std_mm / np.sqrt(mine.sum())
         assert abs(values.mean() - row.mean_mm) < 3 * error + 0.01 * row.mean_mm
 
 
@@ -186,8 +186,8 @@ def test_every_skin_variant_is_another(subjects):
 
 
 def test_select_takes_masks_and_indices(subjects):
-    test = select(subjects, subjects.test)
-    again = select(subjects, jnp.flatnonzero(subjects.test))
+    test = select_subjects(subjects, subjects.test)
+    again = select_subjects(subjects, jnp.flatnonzero(subjects.test))
     for ours, theirs in zip(jax.tree.leaves(test), jax.tree.leaves(again)):
         np.testing.assert_array_equal(ours, theirs)
     assert bool(test.test.all())
@@ -206,7 +206,7 @@ def test_the_shipped_file_is_what_its_own_contents_are_written_as(tmp_path, subj
     ("change", "problem"),
     [
         ({"skin": np.full(512, 20, np.uint8)}, r"skin points outside \[0, 20\)"),
-        ({"age_years": np.zeros(3, np.float32)}, "age_years tells of 3 people"),
+        ({"age_years": np.zeros(3, np.float32)}, "age_years tells of 3 subjects"),
         ({"tone": np.full((512, 2), np.nan, np.float32)}, "tone is not finite"),
         ({"group": np.zeros(512, np.float32)}, "group has shape"),
         ({"iris": np.zeros((512, 4), np.float32)}, "iris has shape"),
