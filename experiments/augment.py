@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from digitaltwin._version import __version__
 from digitaltwin.deformation import PolarConfig, assign_groups, group_shares, training_population
+from digitaltwin.deformation._methods import METHODS, TOGETHER, make_heads
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 from experiments import command
-from experiments.new_heads import METHODS, TOGETHER, make_heads
 
 ORIGINS = ("all", "group")
 _OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")

@@ -30,7 +30,7 @@ from digitaltwin.io.assets import asset_path
 from digitaltwin.render import picture_grid, portrait_camera, render_head
 from digitaltwin.texture import eye_texture, load_skin
 from experiments import command
-from experiments.people import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
+from experiments._shared.anthropometry import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
 
 _OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
 _SIZE = flags.DEFINE_integer("size", 128, "Height of a person in the picture, in pixels.", lower_bound=32)

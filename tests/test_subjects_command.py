@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from digitaltwin.head import Measurements, load_subjects, measure, neutral_shape, published
-from experiments.assets.subjects import calibrate, credible, measure_all
+from experiments.build_assets.subjects import calibrate, credible, measure_all
 
 ROOT = Path(__file__).parents[1]
 

@@ -46,7 +46,7 @@ def load_network(path: Path) -> Network:
     """Read a network; the stored float16 weights become float32.
 
     Args:
-        path: A file written by ``experiments.assets.networks``.
+        path: A file written by ``digitaltwin.perception._task_file``.
 
     Raises:
         InputError: No such file, or not a whole ``.npz``.

@@ -35,7 +35,7 @@ def perception():
 @pytest.fixture(scope="session")
 def task_file(request) -> Path:
     """MediaPipe's task file, as the shipped networks were made from it; kept in pytest's cache."""
-    from experiments.assets.networks import SOURCE
+    from digitaltwin.perception._task_file import SOURCE
 
     folder = Path(request.config.cache.mkdir("networks"))
     path = folder / SOURCE["file"]

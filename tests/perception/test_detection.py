@@ -11,6 +11,7 @@ import pytest
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, LEFT_EYE_OUTER, NOSE_TIP, RIGHT_EYE_OUTER
 from digitaltwin.perception import _detection as detection
 from digitaltwin.perception import _face_mesh as face_mesh
+from digitaltwin.perception import _task_file as networks
 from digitaltwin.perception import (
     detect_landmarks,
     landmarks_from_mesh,
@@ -20,7 +21,6 @@ from digitaltwin.perception import (
 from digitaltwin.perception._face_mesh import EXPRESSION_POINTS, NETWORK_EXPRESSIONS, read_expression, region_of_mesh
 from digitaltwin.perception._region import image_from_region
 from digitaltwin.types import InputError
-from experiments.assets import networks
 
 
 @pytest.fixture(scope="module", params=["astronaut", "hopper"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from digitaltwin.io.assets import asset_path
+from digitaltwin.perception import _task_file as networks
 from digitaltwin.perception._face_mesh import EXPRESSION_POINTS
 from digitaltwin.perception._network import OPERATIONS, apply_network
-from experiments.assets import networks
 
 # What agreement means for each output, in the network's own unit: 1e-3 input pixels; log odds; scores.
 TOLERANCES = {"face_detector": (1e-3, 1e-2), "face_mesh": (1e-3, 1e-3, 1e-5), "expressions": (1e-4,)}

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph
 
-from experiments.assets.source import Source
+from experiments.build_assets.source import Source
 
 
 @dataclass(frozen=True)

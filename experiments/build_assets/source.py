@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.assets import makehuman, population
+from experiments.build_assets import makehuman, population
 
 # MakeHuman's dental arch is 67 mm wide, an adult's about 60; as it is, teeth show between closed lips, and the mouth's
 # lining comes through thin cheeks.

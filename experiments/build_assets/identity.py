@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from digitaltwin.geometry import procrustes_alignment
-from experiments.assets import population
-from experiments.assets.source import Source, sphere
+from experiments.build_assets import population
+from experiments.build_assets.source import Source, sphere
 
 IDENTITY_COMPONENTS = 100
 POPULATION = 900

@@ -12,10 +12,10 @@ from absl import logging
 
 from digitaltwin.head import HeadModel, Measurements, Subjects, measure, neutral_shape, published
 from digitaltwin.head._population import DISTANCE_BOUND, TABLE_1
-from experiments.assets import head as head_asset
-from experiments.assets import population
-from experiments.assets.identity import rigid_motion
-from experiments.assets.source import Source, gather, metric_scale
+from experiments.build_assets import head as head_asset
+from experiments.build_assets import population
+from experiments.build_assets.identity import rigid_motion
+from experiments.build_assets.source import Source, gather, metric_scale
 
 SEED = 1
 CANDIDATES_LEAST, CANDIDATES_FACTOR = 400, 2  # per group: enough for a covariance, and to refuse some

@@ -26,6 +26,7 @@ from digitaltwin.deformation import (
     make_reference,
     training_population,
 )
+from digitaltwin.deformation._methods import METHODS, make_heads
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
@@ -34,8 +35,7 @@ from digitaltwin.render import picture_grid, portrait_lighting, render_mesh
 from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM
 from digitaltwin.types import Mesh
 from experiments import command
-from experiments.new_heads import METHODS, make_heads
-from experiments.people import Comparison, compare, draw_portrait
+from experiments._shared.anthropometry import Comparison, compare, draw_portrait
 
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
 _QUICK = flags.DEFINE_bool("quick", False, "Only the tube: its errors and the picture of its bend.")

@@ -1,8 +1,8 @@
 """Builds the head model from the MakeHuman body.
 
-The steps, a module each: the cut and the size (:mod:`experiments.assets.source`), fewer vertices
-(:mod:`experiments.assets.reduction`), the atlas (:mod:`experiments.assets.atlas`), identities
-(:mod:`experiments.assets.identity`); here, what ties parts and skin together, and :func:`build_head`, which calls them.
+The steps, a module each: the cut and the size (:mod:`experiments.build_assets.source`), fewer vertices
+(:mod:`experiments.build_assets.reduction`), the atlas (:mod:`experiments.build_assets.atlas`), identities
+(:mod:`experiments.build_assets.identity`); here, what ties parts and skin together, and :func:`build_head`, which calls them.
 """
 
 import re
@@ -18,10 +18,10 @@ from scipy.spatial import KDTree
 
 from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
-from experiments.assets import population, reduction
-from experiments.assets.atlas import Atlas, lay_atlas
-from experiments.assets.identity import FACE_RADIUS_MM, identity_basis, rigid_motion, sample_population
-from experiments.assets.source import Source, gather, metric_scale, sphere
+from experiments.build_assets import population, reduction
+from experiments.build_assets.atlas import Atlas, lay_atlas
+from experiments.build_assets.identity import FACE_RADIUS_MM, identity_basis, rigid_motion, sample_population
+from experiments.build_assets.source import Source, gather, metric_scale, sphere
 
 SKIN_VERTICES = 2700
 PARTS_VERTICES = 900

