@@ -186,7 +186,8 @@ def _check(arrays: Mapping[str, np.ndarray], names: Mapping[str, tuple[str, ...]
     }
     for name, count in counts.items():
         index = arrays[name]
-        _require(not index.size or 0 <= index.min() <= index.max() < count, f"{name} points outside [0, {count})")
+        inside = not index.size or bool(0 <= index.min() <= index.max() < count)
+        _require(inside, f"{name} points outside [0, {count})")
     rows = {
         "landmarks.barycentric": LANDMARK_COUNT,
         "mesh_points.barycentric": MESH_POINT_COUNT,

@@ -2,7 +2,8 @@
 
 The steps, a module each: the cut and the size (:mod:`experiments.build_assets.source`), fewer vertices
 (:mod:`experiments.build_assets.reduction`), the atlas (:mod:`experiments.build_assets.atlas`), identities
-(:mod:`experiments.build_assets.identity`); here, what ties parts and skin together, and :func:`build_head`, which calls them.
+(:mod:`experiments.build_assets.identity`); here, what ties parts and skin together, and :func:`build_head`, which calls
+them.
 """
 
 import re
