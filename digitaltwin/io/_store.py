@@ -10,6 +10,7 @@ The folder is bounded: a process looks at its size at its first write, and again
 written; the entries that were not used for longest go first.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +98,15 @@ def stored_arrays(kind: str, key: str, make: Callable[[], Mapping[str, ArrayLike
     return arrays
 
 
-def store_folder() -> Path | None:
+def store_folder(base: str | None = None) -> Path | None:
     """The folder that entries are kept in, made if it is missing; None if there is none that could be trusted.
 
     It has to belong to the user alone: programs that are read from it are run.
+
+    Args:
+        base: The folder it lies in; the user's cache folder by default.
     """
-    base = os.environ.get("XDG_CACHE_HOME")
+    base = base or os.environ.get("XDG_CACHE_HOME")
     try:
         folder = (Path(base) if base else Path.home() / ".cache") / "digitaltwin"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,17 +118,18 @@ def store_folder() -> Path | None:
     return folder
 
 
-def load_entry(kind: str, key: str) -> tuple[dict[str, Any], np.ndarray] | None:
+def load_entry(kind: str, key: str, *, base: str | None = None) -> tuple[dict[str, Any], np.ndarray] | None:
     """Read one entry.
 
     Args:
         kind: What it is.
         key: What it was made from.
+        base: As for :func:`store_folder`.
 
     Returns:
         Its description and its bytes (uint8, read-only, aligned), or None if it is not there, not whole or not right.
     """
-    path = _path(kind, key)
+    path = _path(kind, key, base)
     if path is None:
         return None
     try:
@@ -151,7 +157,9 @@ def load_entry(kind: str, key: str) -> tuple[dict[str, Any], np.ndarray] | None:
     return description, whole[_aligned(head + 8 + length) :]
 
 
-def save_entry(kind: str, key: str, description: Mapping[str, Any], parts: Sequence[Any]) -> None:
+def save_entry(
+    kind: str, key: str, description: Mapping[str, Any], parts: Sequence[Any], *, base: str | None = None
+) -> None:
     """Keep one entry if the disk allows it.
 
     Args:
@@ -159,8 +167,9 @@ def save_entry(kind: str, key: str, description: Mapping[str, Any], parts: Seque
         key: What it was made from.
         description: What JSON can hold, returned with the bytes.
         parts: Its bytes, in order.
+        base: As for :func:`store_folder`.
     """
-    path = _path(kind, key)
+    path = _path(kind, key, base)
     if path is None:
         return
     text = json.dumps({**description, "entry": _names(kind, key)}).encode()
@@ -225,8 +234,36 @@ def trim(folder: Path, max_bytes: int) -> None:
         total -= size
 
 
-def _path(kind: str, key: str) -> Path | None:
-    folder = store_folder()
+def remove_entry(kind: str, key: str, *, base: str | None = None) -> None:
+    """Remove one entry, if it is there and can be."""
+    path = _path(kind, key, base)
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def programs_stored() -> bool:
+    """Whether an avatar was made with this package and this JAX, so that its compiled programs are on disk.
+
+    Cheap, and without importing JAX: commands say by it whether they will compile. It may be wrong where somebody has
+    removed programs or uses another device.
+    """
+    path = _path("avatar-made", _jax_version())
+    return path is not None and path.exists()
+
+
+def note_programs_stored() -> None:
+    """Say that an avatar has been made, for :func:`programs_stored`."""
+    if not programs_stored():
+        save_entry("avatar-made", _jax_version(), {}, ())
+
+
+def _jax_version() -> str:
+    return f"{metadata.version('jax')} {metadata.version('jaxlib')}"
+
+
+def _path(kind: str, key: str, base: str | None = None) -> Path | None:
+    folder = store_folder(base)
     return None if folder is None else folder / f"{kind}-{digest(_names(kind, key))[:32]}{_SUFFIX}"
 
 
@@ -238,13 +275,18 @@ def _names(kind: str, key: str) -> dict[str, str]:
 def package_sources() -> str:
     """The version of this package and a digest of its sources: what is stored by one is not read by another.
 
-    The sources count because a version lasts for many changes. Reading them takes some milliseconds; where they cannot
-    be read (a zipped package) the version alone counts.
+    The sources count because a version lasts for many changes, and so do size and time of the assets, which compiled
+    programs hold as constants. Reading them takes some milliseconds; where they cannot be read (a zipped package) the
+    version alone counts.
     """
     root = Path(__file__).parents[1]
     try:
-        paths = sorted(root.rglob("*.py"))
-        sources = {str(path.relative_to(root)): path.read_bytes() for path in paths}
+        sources: dict[str, Any] = {
+            str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.py"))
+        }
+        for path in sorted(root.glob("assets/**/*.*")):
+            status = path.stat()
+            sources[str(path.relative_to(root))] = (status.st_size, status.st_mtime_ns)
     except OSError:
         sources = {}
     return f"{__version__} {digest(sources)[:32]}"

@@ -1,0 +1,371 @@
+"""Compiled programs, kept on disk by the library itself: :func:`stored_program` in the place of ``jax.jit``.
+
+JAX's own persistent cache spares XLA's work alone: a function is still traced and lowered in every process, which for
+the fit takes longer than running it. Here the executable itself is kept, under a key of all that decides it (function,
+this package's sources, shapes, static arguments, JAX's settings, jaxlib, device, processor), and a process that finds
+it neither traces nor lowers.
+
+An executable is machine code, so it is read from the user's own folder alone (:mod:`digitaltwin.io._store`), verified
+by its digest; the structure of its outputs is kept as JSON, no pickle is involved. Whatever goes wrong, ``jax.jit``
+does the work.
+
+Inside another trace (a caller's ``jit``, ``vmap``, ``grad``) a stored program is the ordinary function.
+"""
+
+import functools
+import importlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax import lax
+
+from digitaltwin.io._store import digest, load_entry, remove_entry, save_entry
+
+_core: Any
+_ArrayImpl: Any
+_trace_context: Any
+_xla_client: Any
+try:  # JAX does not export these; with a version that moved them, programs are compiled as ever and not kept
+    from jax._src import core as _core
+    from jax._src.array import ArrayImpl as _ArrayImpl
+    from jax._src.config import trace_context as _trace_context
+    from jax._src.lib import xla_client as _xla_client  # pyright: ignore[reportPrivateImportUsage]
+except ImportError:  # pragma: no cover
+    _core = _ArrayImpl = _trace_context = _xla_client = None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TRIED = ((0, 10), (0, 12))
+"""First and last version of JAX that executables were stored and loaded with; others only compile."""
+# Settings that change no program, parts of their names.
+_IRRELEVANT = ("cache", "log", "traceback", "pprint", "dump", "guard", "address", "distributed", "explain", "proxy")
+_CHECKED = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_check_tracer_leaks", "jax_debug_key_reuse")
+_ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC")
+_KIND = "program"
+_names: dict[str, str] = {}
+
+
+class _Unstorable(Exception):
+    """Why a program cannot be kept."""
+
+
+class _Program(NamedTuple):
+    """A loaded executable."""
+
+    executable: Any
+    out_tree: Any
+    device: Any
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        """Run it on the leaves of its arguments."""
+        arrays = [leaf if isinstance(leaf, jax.Array) else _canonical(leaf) for leaf in leaves]
+        outside = [i for i, array in enumerate(arrays) if not isinstance(array, jax.Array)]
+        if outside:
+            for i, array in zip(outside, jax.device_put([arrays[i] for i in outside], self.device)):
+                arrays[i] = array
+        results = self.executable.execute(arrays)
+        # The executable's results are bound to its device; those of jit follow the caller's other arrays.
+        free = [_ArrayImpl(x.aval, x.sharding, [x], committed=False, _skip_checks=True) for x in results]
+        return jax.tree.unflatten(self.out_tree, free)
+
+
+def stored_program(
+    function: Callable[P, R], *, name: str | None = None, static_argnames: Sequence[str] = ()
+) -> Callable[P, R]:
+    """``jax.jit``, its compiled programs kept on disk from one process to the next.
+
+    Args:
+        function: A pure function of the package's own, defined at the top of its module; what it closes over must be
+            decided by the package's sources. Its outputs are arrays in tuples, lists, dictionaries and NamedTuples.
+        name: A unique name; the function's own by default.
+        static_argnames: Arguments that are compiled in. They have to be passed by name, hashable, and told apart by
+            their ``repr``.
+
+    Returns:
+        The function. Weakly typed outputs become strongly typed. Its attribute ``jitted`` is the plain jitted function,
+        for ``lower`` and the like.
+
+    Raises:
+        ValueError: The name is taken by another function.
+
+    Example:
+        >>> def scaled(x, *, factor):
+        ...     return {"scaled": factor * x}
+        >>> scaled = stored_program(scaled, name="example of a stored program", static_argnames=("factor",))
+        >>> scaled(jnp.arange(3.0), factor=2.0)["scaled"].tolist()
+        [0.0, 2.0, 4.0]
+        >>> jax.grad(lambda x: scaled(x, factor=2.0)["scaled"].sum())(jnp.ones(2)).tolist()
+        [2.0, 2.0]
+    """
+    name = name or function.__name__
+    place = f"{function.__module__}.{function.__qualname__}"
+    if _names.setdefault(name, place) != place:
+        raise ValueError(f"stored_program: the name {name!r} is taken by {_names[name]}")
+
+    @functools.wraps(function)
+    def strong(*args: P.args, **kwargs: P.kwargs) -> R:
+        return jax.tree.map(_strong, function(*args, **kwargs))
+
+    jitted = jax.jit(strong, static_argnames=tuple(static_argnames), keep_unused=True)
+    programs: dict[Any, _Program | None] = {}
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        dynamic, static = kwargs, ()
+        if static_argnames:
+            dynamic = {key: value for key, value in kwargs.items() if key not in static_argnames}
+            static = tuple((key, kwargs[key]) for key in static_argnames if key in kwargs)
+        leaves, in_tree = jax.tree.flatten((args, dynamic))
+        situation = _situation(leaves)
+        if situation is None:
+            return jitted(*args, **kwargs)
+        key = (in_tree, static, situation)
+        if key not in programs:
+            programs[key], result = _first_call(name, place, key, leaves, lambda: jitted.lower(*args, **kwargs))
+            if programs[key] is not None:
+                return result
+        program = programs[key]
+        return jitted(*args, **kwargs) if program is None else program(leaves)
+
+    extra = cast(Any, call)
+    extra.jitted, extra.lower, extra._cache_size = jitted, jitted.lower, cast(Any, lambda: len(programs))
+    extra.clear_cache = programs.clear
+    return call
+
+
+def _first_call(
+    name: str, place: str, key: Any, leaves: list[Any], lower: Callable[[], Any]
+) -> tuple[_Program | None, Any]:
+    """Load a program or compile and keep it, and run it once; None in its place if that cannot be done."""
+    in_tree, static, situation = key
+    device = situation[0]
+    base = _user_folder()
+    try:
+        entry_key = _entry_key(name, place, in_tree, static, situation)
+        program = _load(entry_key, device, base)
+        if program is not None:
+            try:
+                return program, jax.block_until_ready(program(leaves))
+            except Exception as error:
+                logging.debug("%s: the stored program is not used: %s", name, error)
+                remove_entry(_KIND, entry_key, base=base)
+        program = _compile(entry_key, device, base, lower)
+        return program, program(leaves)
+    except _Unstorable as reason:
+        logging.debug("%s: not stored: %s", name, reason)
+    except Exception as error:  # of JAX's insides; an error of the function itself comes again, from jit
+        logging.debug("%s: not stored: %r", name, error)
+    return None, None
+
+
+def _compile(entry_key: str, device: Any, base: str | None, lower: Callable[[], Any]) -> _Program:
+    """Compile a program and keep it."""
+    hits = _cache_hits()
+    lowered = lower()
+    compiled = lowered.compile()
+    executable = compiled.runtime_executable()
+    out_tree = lowered.out_tree
+    count = len(jax.tree.leaves(lowered.out_info))
+    outputs = _describe(jax.tree.unflatten(out_tree, range(count)))
+    text = compiled.as_text()
+    if "callback" in text:
+        raise _Unstorable("it calls back into Python")
+    if any(jnp.issubdtype(info.dtype, jax.dtypes.extended) for info in jax.tree.leaves(lowered.out_info)):
+        raise _Unstorable("an output is a random key")
+    program = _Program(executable, out_tree, device)
+    # What came from JAX's persistent cache cannot be written again: parts of its code would be missing.
+    if _cache_hits() == hits and _setting("jax_enable_compilation_cache"):
+        serialized = device.client.serialize_executable(executable)
+        save_entry(_KIND, entry_key, {"outputs": outputs, "lapack": "lapack_" in text}, [serialized], base=base)
+    return program
+
+
+def _load(entry_key: str, device: Any, base: str | None) -> _Program | None:
+    """Load a program, if it is there."""
+    if not _setting("jax_enable_compilation_cache"):
+        return None
+    entry = load_entry(_KIND, entry_key, base=base)
+    if entry is None:
+        return None
+    description, data = entry
+    try:
+        if description["lapack"]:
+            _initialise_lapack()
+        devices = _xla_client.DeviceList((device,))
+        executable = device.client.deserialize_executable(data.tobytes(), executable_devices=devices)
+        out_tree = jax.tree.structure(_rebuild(description["outputs"]))
+    except Exception as error:
+        logging.debug("a stored program is not used: %r", error)
+        return None
+    return _Program(executable, out_tree, device)
+
+
+@functools.cache
+def _initialise_lapack() -> None:
+    """Have jaxlib look up SciPy's LAPACK, which otherwise happens as a program that calls it is lowered."""
+    jax.jit(lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
+
+
+def _situation(leaves: list[Any]) -> tuple[Any, ...] | None:
+    """Device, settings, shapes and dtypes of a call; None where a stored program has no place."""
+    if not _usable() or not _core.trace_state_clean():
+        return None
+    if any(_setting(name) for name in _CHECKED):
+        return None
+    device = _default_device()
+    signatures = []
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array):
+            if isinstance(leaf, _core.Tracer) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+                return None
+            if leaf.devices() != {device}:
+                return None  # jit knows where it shall run
+            signatures.append((leaf.shape, leaf.dtype, leaf.weak_type))
+        elif isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biufc":
+            signatures.append((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype), False))
+        elif isinstance(leaf, (bool, int, float, complex)):
+            signatures.append(((), jax.dtypes.canonicalize_dtype(type(leaf)), True))
+        else:
+            return None
+    return device, _trace_context(), tuple(signatures)
+
+
+@functools.cache
+def _usable() -> bool:
+    """Whether this JAX is one that programs were stored with, in a single process."""
+    version = tuple(int(part) for part in jax.__version__.split(".")[:2])
+    return _xla_client is not None and _TRIED[0] <= version <= _TRIED[1] and jax.process_count() == 1
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name, None)
+
+
+def _default_device() -> Any:
+    device = _setting("jax_default_device")
+    if device is None:
+        return _first_device()
+    return jax.local_devices(backend=device)[0] if isinstance(device, str) else device
+
+
+@functools.cache
+def _first_device() -> Any:
+    return jax.local_devices()[0]
+
+
+def _entry_key(name: str, place: str, in_tree: Any, static: Any, situation: tuple[Any, ...]) -> str:
+    """Digest of all that decides a program."""
+    device, context, signatures = situation
+    described = [repr(in_tree), repr(static)]
+    if any(" at 0x" in text for text in described):
+        raise _Unstorable("an argument has no lasting name")
+    settings = {
+        key: repr(value)
+        for key, value in sorted(cast(Any, jax.config).values.items())
+        if not any(part in key for part in _IRRELEVANT)
+    }
+    return digest(
+        name,
+        place,
+        *described,
+        [(shape, str(dtype), weak) for shape, dtype, weak in signatures],
+        [repr(part) for part in context if " at 0x" not in repr(part)],
+        settings,
+        [
+            jax.__version__,
+            metadata.version("jaxlib"),
+            device.platform,
+            device.device_kind,
+            device.client.platform_version,
+        ],
+        [os.environ.get(variable) for variable in _ENVIRONMENT],
+        _processor(),
+    )
+
+
+@functools.cache
+def _processor() -> tuple[str, ...]:
+    """What this machine's processor can do, as far as the system tells."""
+    features = ""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kept = ("flags", "Features", "model name", "cpu family", "model")
+        features = "\n".join(sorted({line for line in lines if line.split("\t")[0].rstrip(" :") in kept}))
+    except OSError:
+        features = platform.processor()
+    return platform.system(), platform.machine(), features, str(os.cpu_count())
+
+
+def _user_folder() -> str | None:
+    """JAX's folder for compiled programs, if the user has named one; they are then kept in it."""
+    folder = _setting("jax_compilation_cache_dir")
+    if folder and "://" in folder:
+        raise _Unstorable("JAX's folder is not on this machine")
+    return folder or None
+
+
+_hits = 0
+
+
+def _count(event: str, **_: Any) -> None:
+    global _hits
+    if event == "/jax/compilation_cache/cache_hits":
+        _hits += 1
+
+
+jax.monitoring.register_event_listener(_count)
+
+
+def _cache_hits() -> int:
+    return _hits
+
+
+def _strong(x: Any) -> jax.Array:
+    """The array, its dtype its own."""
+    x = jnp.asarray(x)
+    return lax.convert_element_type(x, x.dtype) if x.weak_type else x
+
+
+def _canonical(leaf: Any) -> np.ndarray:
+    """A NumPy array of the dtype that jit would take it for."""
+    dtype = leaf.dtype if isinstance(leaf, (np.ndarray, np.generic)) else type(leaf)
+    return np.asarray(leaf, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _describe(tree: Any) -> Any:
+    """The structure of a program's outputs as JSON."""
+    if tree is None or isinstance(tree, int):
+        return None if tree is None else "array"
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        kind = type(tree)
+        return {"named": [kind.__module__, kind.__qualname__], "items": [_describe(item) for item in tree]}
+    if type(tree) in (tuple, list):
+        return {"sequence": type(tree).__name__, "items": [_describe(item) for item in tree]}
+    if type(tree) is dict and all(isinstance(key, str) for key in tree):
+        return {"mapping": list(tree), "items": [_describe(item) for item in tree.values()]}
+    raise _Unstorable(f"an output is in a {type(tree).__name__}")
+
+
+def _rebuild(description: Any) -> Any:
+    """An object of the structure that was described."""
+    if description is None or description == "array":
+        return None if description is None else 0
+    items = [_rebuild(item) for item in description["items"]]
+    if "sequence" in description:
+        return tuple(items) if description["sequence"] == "tuple" else items
+    if "mapping" in description:
+        return dict(zip(description["mapping"], items, strict=True))
+    module, name = description["named"]
+    kind = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")):
+        raise ValueError(f"{module}.{name} is no NamedTuple")
+    return kind(*items)

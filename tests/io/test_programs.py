@@ -1,0 +1,244 @@
+"""A stored program is jit: the same results in every transformation, and from disk only what is whole and right."""
+
+import subprocess
+import sys
+import textwrap
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from digitaltwin.io import _programs
+from digitaltwin.io._programs import stored_program
+
+
+class Pair(NamedTuple):
+    """An output with names."""
+
+    total: jax.Array
+    parts: list
+
+
+class Traced:
+    """A function that counts how often it is traced."""
+
+    def __init__(self):
+        self.count = 0
+
+        def function(x, y=None, *, power=2):
+            self.count += 1
+            return Pair((x**power).sum(), [x, {"y": y, "nothing": None, "weak": jnp.asarray(2.0)}])
+
+        self.function = function
+
+    def stored(self):
+        """As a new process would see it."""
+        return stored_program(self.function, name="function of the tests", static_argnames=("power",))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(_programs, "_user_folder", lambda: str(tmp_path))
+    assert _programs._usable()
+    # Without JAX's own cache: what comes from there cannot be stored.
+    cache = _programs._setting("jax_compilation_cache_dir")
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield tmp_path / "digitaltwin"
+    jax.config.update("jax_compilation_cache_dir", cache)
+    compilation_cache.reset_cache()
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(x, y)
+        assert (x.dtype, x.weak_type) == (y.dtype, y.weak_type)
+        assert x._committed == y._committed
+
+
+def test_a_second_process_neither_traces_nor_compiles(folder):
+    traced = Traced()
+    x = jnp.arange(3.0)
+    first = traced.stored()(x, 1.5)
+    assert traced.count == 1
+    assert len(list(folder.iterdir())) == 1
+    again = traced.stored()
+    for _ in range(2):
+        assert_same(again(x, 1.5), first)
+    assert traced.count == 1
+    assert_same(again.jitted(x, 1.5), first)
+
+
+def test_whatever_decides_a_program_is_in_its_key(folder):
+    traced = Traced()
+    calls = [
+        (((np.ones(3, np.float32),), {}), "plain"),
+        (((np.ones(4, np.float32),), {}), "another shape"),
+        (((np.ones(3, np.int32),), {}), "another dtype"),
+        (((np.ones(3, np.float32), 1), {}), "another structure"),
+        (((np.ones(3, np.float32), 1.0), {}), "a weak float"),
+        (((np.ones(3, np.float32), np.float32(1)), {}), "a float"),
+        (((np.ones(3, np.float32),), {"power": 3}), "another static argument"),
+    ]
+    for count, ((arguments, options), _) in enumerate(calls, 1):
+        traced.stored()(*arguments, **options)
+        assert traced.count == len(list(folder.iterdir())) == count
+    with jax.enable_x64(True):
+        result = traced.stored()(np.ones(3))
+        assert traced.count == len(calls) + 1
+        assert result.total.dtype == jnp.float64
+    with jax.default_matmul_precision("float32"):
+        traced.stored()(np.ones(3, np.float32))
+    assert traced.count == len(calls) + 2
+    assert traced.stored()(np.ones(3)).total.dtype == jnp.float32  # of float64, as jit takes it
+    assert traced.count == len(calls) + 2
+
+
+def test_nothing_damaged_is_believed(folder):
+    traced = Traced()
+    x = jnp.arange(3.0)
+    expected = traced.stored()(x)
+    (entry,) = folder.iterdir()
+    whole = entry.read_bytes()
+    for damaged in (b"", whole[:-1], whole[: len(whole) // 2], whole[:-9] + b"x" + whole[-8:]):
+        count = traced.count
+        entry.write_bytes(damaged)
+        assert_same(traced.stored()(x), expected)
+        assert traced.count == count + 1
+        assert entry.stat().st_size == len(whole)
+
+
+def test_what_the_runtime_refuses_is_compiled_anew(folder):
+    traced = Traced()
+    x = jnp.arange(3.0)
+    expected = traced.stored()(x)
+    load = _programs.load_entry
+
+    def nonsense(*arguments, **options):
+        entry = load(*arguments, **options)
+        return None if entry is None else (entry[0], np.zeros(100, np.uint8))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_programs, "load_entry", nonsense)
+        assert_same(traced.stored()(x), expected)
+    assert traced.count == 2
+
+
+def test_a_program_that_loads_and_does_not_run_is_compiled_anew(folder, monkeypatch):
+    traced = Traced()
+    x = jnp.arange(3.0)
+    expected = traced.stored()(x)
+    load = _programs._load
+
+    class Broken:
+        def execute(self, arrays):
+            raise RuntimeError("NOT_FOUND: function not found")
+
+    monkeypatch.setattr(_programs, "_load", lambda *a: (p := load(*a)) and p._replace(executable=Broken()))
+    assert_same(traced.stored()(x), expected)
+    assert traced.count == 2
+
+
+def test_inside_a_trace_it_is_the_function(folder):
+    stored = Traced().stored()
+    x = jnp.arange(3.0)
+    np.testing.assert_allclose(jax.grad(lambda x: stored(x).total)(x), 2 * x)
+    np.testing.assert_allclose(jax.vmap(lambda x: stored(x, power=3).total)(x[:, None]), x**3)
+    np.testing.assert_allclose(jax.jit(lambda x: stored(x).total + stored(jnp.ones(2)).total)(x), 7)
+    assert jax.eval_shape(stored, x).total.shape == ()
+    assert not list(folder.glob("*"))
+
+
+def test_what_cannot_be_stored_is_jit(folder, monkeypatch):
+    def printing(x):
+        jax.debug.callback(lambda: None)
+        return x
+
+    def random(key):
+        return jax.random.uniform(key), jax.random.split(key)
+
+    def unnamed(x, *, function):
+        return function(x)
+
+    key = jax.random.key(0)
+    assert stored_program(printing, name="a printing function of the tests")(1.0) == 1
+    keys = stored_program(random, name="a random function of the tests")(key)
+    np.testing.assert_array_equal(keys[0], jax.random.uniform(key))
+    unnamed_ = stored_program(unnamed, name="an unnamed function of the tests", static_argnames=("function",))
+    assert unnamed_(4.0, function=lambda x: x + 1) == 5
+    with jax.debug_nans(True):
+        Traced().stored()(jnp.ones(3))
+    assert not list(folder.glob("*"))
+    monkeypatch.setattr(_programs, "_usable", lambda: False)
+    assert Traced().stored()(jnp.ones(3)).total == 3
+    assert not list(folder.glob("*"))
+
+
+def test_errors_are_those_of_the_function(folder):
+    def wrong(x):
+        raise ValueError("what is wrong")
+
+    with pytest.raises(ValueError, match="what is wrong"):
+        stored_program(wrong, name="a wrong function of the tests")(1.0)
+    with pytest.raises(TypeError, match="str"):
+        Traced().stored()("text")
+
+
+def test_a_disk_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(_programs, "_user_folder", lambda: str(tmp_path / "file"))
+    traced = Traced()
+    stored = traced.stored()
+    for _ in range(3):
+        assert stored(jnp.ones(3)).total == 3
+    assert traced.count == 1
+
+
+def test_a_name_has_one_function():
+    def other(x):
+        return x
+
+    stored_program(other, name="a name of the tests")
+    with pytest.raises(ValueError, match="is taken by"):
+        stored_program(Traced().function, name="a name of the tests")
+
+
+PROGRAM = """
+    import sys
+    import jax, jax.numpy as jnp, numpy as np
+    from digitaltwin.io import _programs
+    jax.config.update("jax_compilation_cache_dir", None)
+
+    def spectrum(x, *, shift):
+        print("traced")
+        square = x @ x.T + shift * jnp.eye(4)
+        return {"half": jnp.linalg.cholesky(square), "values": jnp.linalg.eigvalsh(square)}
+
+    stored = _programs.stored_program(spectrum, static_argnames=("shift",))
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    devices = jax.devices()
+    results = [stored(x, shift=2.0), stored(jax.device_put(x, devices[-1]), shift=2.0), stored(x, shift=2.0)]
+    for result in results:
+        np.testing.assert_allclose(result["half"] @ result["half"].T, x @ x.T + 2 * np.eye(4), atol=1e-3)
+    assert results[1]["half"].devices() == {devices[-1]}, results[1]["half"].devices()
+    jnp.add(jax.device_put(x.T @ x, devices[-1]), results[0]["values"][:3])  # uncommitted, as jit's results are
+"""
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_in_processes_of_their_own(tmp_path, devices, monkeypatch):
+    """Linear algebra too, whose routines a process must look up before it runs a program that calls them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
+    traces = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.count("traced") for _ in range(2)
+    ]
+    # With two devices, the one that is not the default one is left to jit, which shares the trace.
+    assert traces == ([1, 0] if devices == 1 else [1, 1])
