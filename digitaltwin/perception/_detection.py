@@ -8,10 +8,10 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from digitaltwin.io._programs import stored_program
 from digitaltwin.io.assets import asset_path
 from digitaltwin.perception import _detector as detector
 from digitaltwin.perception import _face_mesh as face_mesh
@@ -31,6 +31,9 @@ MIN_FACE_PX = 48.0
 _TILE_SIDES = (1.0, 0.45, 0.25)  # of the long side; ever closer
 _TILE_OVERLAP = 0.3  # of a tile's side: a face that no larger tile shows lies whole in one of these
 _BATCH = 4  # regions given to the detector at once
+# Of a pyramid of the largest photo that digitaltwin.io.read_image gives, 2560 px square: one length for all, so that
+# nothing compiles for a photo of another size.
+_PYRAMID_LENGTH = 35 << 18
 
 
 class Perception(NamedTuple):
@@ -82,6 +85,7 @@ def load_perception() -> Perception:
 _NETWORK_FILES = ("face_detector", "face_mesh", "expressions")
 
 
+@stored_program
 def detect_faces(perception: Perception, pyramid: Pyramid, regions: Region) -> Detections:
     """Look for faces in several regions of an image.
 
@@ -93,39 +97,38 @@ def detect_faces(perception: Perception, pyramid: Pyramid, regions: Region) -> D
     Returns:
         For each region its ``MAX_FACES`` faces by falling score; rows that hold none have score 0.
     """
-    return _detect(perception.detector, _sample_for_detector(pyramid, regions), regions)
+    sample = functools.partial(sample_region, size=detector.INPUT_SIZE, black_outside=True)
+    pixels = jax.vmap(sample, (None, 0))(pyramid, regions)
+    candidates = jax.vmap(detect_candidates, (None, 0, 0))(perception.detector, pixels, regions)
+    return jax.vmap(suppress)(candidates)
 
 
 def read_face(perception: Perception, pyramid: Pyramid, region: Region) -> tuple[FaceMesh, Float[Array, "52"]]:
     """Read the mesh and the expression of the face in a region.
 
     The region is recomputed from the mesh and looked at once more: a detector's box is rough.
+
+    Args:
+        perception: The networks.
+        pyramid: The image.
+        region: Where the face is.
+
+    Returns:
+        The mesh, and the scores of the 52 ARKit expressions in [0, 1].
     """
-    _, region = _read(perception.face_mesh, _sample_for_mesh(pyramid, region), region)
-    mesh, _ = _read(perception.face_mesh, _sample_for_mesh(pyramid, region), region)
+    _, region = _read_mesh(perception.face_mesh, pyramid, region)
+    mesh, _ = _read_mesh(perception.face_mesh, pyramid, region)
     return mesh, _read_expression(perception.expressions, mesh.points)
 
 
-# Compiled apart, because the sampling depends on the size of the pyramid and the networks, which take the longest to
-# compile, do not. Inside a caller's jit or vmap these are ordinary functions.
-_make_pyramid = jax.jit(make_pyramid)
-_sample_for_mesh = jax.jit(functools.partial(sample_region, size=face_mesh.INPUT_SIZE))
-_sample_for_detector = jax.jit(
-    jax.vmap(functools.partial(sample_region, size=detector.INPUT_SIZE, black_outside=True), (None, 0))
-)
-_region_of_detection = jax.jit(region_of_detection)
-_read_expression = jax.jit(read_expression)
-
-
-@jax.jit
-def _detect(network: Network, pixels: Float[Array, "r 128 128 3"], regions: Region) -> Detections:
-    return jax.vmap(suppress)(jax.vmap(detect_candidates, (None, 0, 0))(network, pixels, regions))
-
-
-@jax.jit
-def _read(network: Network, pixels: Float[Array, "256 256 3"], region: Region) -> tuple[FaceMesh, Region]:
-    mesh = read_mesh(network, pixels, region)
+@stored_program
+def _read_mesh(network: Network, pyramid: Pyramid, region: Region) -> tuple[FaceMesh, Region]:
+    """The mesh of the face in a region, and the region to look at it again; a program of its own, read_face has two."""
+    mesh = read_mesh(network, sample_region(pyramid, region, face_mesh.INPUT_SIZE), region)
     return mesh, region_of_mesh(mesh.points)
+
+
+_read_expression = stored_program(read_expression)
 
 
 def detect_landmarks(
@@ -156,7 +159,7 @@ def detect_landmarks(
         ((104, 2), 1)
     """
     perception = perception or load_perception()
-    pyramid = _make_pyramid(jnp.asarray(image, jnp.float32))
+    pyramid = make_pyramid(np.asarray(image, np.float32), min_length=_PYRAMID_LENGTH)
     height, width = image.shape[:2]
     faces = [read_face(perception, pyramid, face.region) for face in _find_faces(perception, pyramid, height, width)]
     faces = [(mesh, scores) for mesh, scores in jax.tree.map(np.asarray, faces) if mesh.presence >= MIN_PRESENCE]
@@ -171,15 +174,9 @@ def detect_landmarks(
             f"image: the face is {_extent(mesh):.0f} px large and at least {min_face_px:.0f} px are needed; take a "
             "closer photo, or use the original if this copy was reduced."
         )
-    points = jnp.asarray(mesh.points)
-    return FaceLandmarks(
-        mesh_px=points,
-        landmarks_px=landmarks_from_mesh(points[:, :2]),
-        scores=jnp.asarray(scores),
-        box=jnp.concatenate([points[:, :2].min(axis=0), points[:, :2].max(axis=0)]),
-        confidence=float(mesh.presence),
-        face_count=len(faces),
-    )
+    arrays = mesh.points, landmarks_from_mesh(mesh.points[:, :2]), scores, _bounds(mesh)
+    points, landmarks, scores, box = jax.device_put(arrays)
+    return FaceLandmarks(points, landmarks, scores, box, confidence=float(mesh.presence), face_count=len(faces))
 
 
 def _find_faces(perception: Perception, pyramid: Pyramid, height: int, width: int) -> list[_Sighting]:
@@ -211,8 +208,8 @@ def _look(perception: Perception, pyramid: Pyramid, views: list[_View], known: l
     for i in sorted(zip(*np.nonzero(scores)), key=lambda i: scores[i], reverse=True):
         # Where a face is certain, what the other turns and tiles show of it need not be read.
         if not any(_is_certain(face) and _is_same(_bounds(face.mesh), boxes[i]) for face in sightings):
-            region = _region_of_detection(boxes[i], keypoints[i])
-            mesh, region = jax.device_get(_read(perception.face_mesh, _sample_for_mesh(pyramid, region), region))
+            region = region_of_detection(boxes[i], keypoints[i])
+            mesh, region = jax.device_get(_read_mesh(perception.face_mesh, pyramid, region))
             sightings.append(_Sighting(mesh, region, float(scores[i]), views[i[0]][3]))
     faces = []
     for sighting in sorted(sightings, key=lambda it: (it.mesh.presence, it.score), reverse=True):
@@ -244,8 +241,7 @@ def _extent(mesh: FaceMesh) -> float:
 
 def _regions(views: Float[np.ndarray, "r 4"]) -> Region:
     """The views' regions: x and y of the centre, side, quarter turns."""
-    x, y, side, turn = jnp.moveaxis(jnp.asarray(views), 1, 0)
-    return Region(jnp.stack([x, y], axis=1), side, turn * np.float32(np.pi / 2))
+    return Region(views[:, :2], views[:, 2], views[:, 3] * np.float32(np.pi / 2))
 
 
 def _tiles(height: int, width: int, side: float) -> list[tuple[float, float, float]]:

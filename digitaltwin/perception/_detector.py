@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -110,11 +111,15 @@ def intersection_over_union(a: Float[Array, "4"], b: Float[Array, "4"]) -> Float
     return shared / jnp.maximum(area(a) + area(b) - shared, jnp.finfo(jnp.float32).tiny)
 
 
-def region_of_detection(box: Float[Array, "4"], keypoints: Float[Array, "6 2"]) -> Region:
-    """The region the mesh network looks at: around the box, turned so that the eyes are level."""
+def region_of_detection(box: Float[Array | np.ndarray, "4"], keypoints: Float[Array | np.ndarray, "6 2"]) -> Region:
+    """The region the mesh network looks at: around the box, turned so that the eyes are level.
+
+    Of NumPy arrays it is computed by NumPy: which detections are worth a look is decided on the host.
+    """
+    xp = np if isinstance(box, np.ndarray) else jnp
     across = keypoints[LEFT_EYE] - keypoints[RIGHT_EYE]
-    side = _REGION_SCALE * jnp.max(box[2:] - box[:2])
-    return Region((box[:2] + box[2:]) / 2, side, jnp.arctan2(across[1], across[0]))
+    side = _REGION_SCALE * (box[2:] - box[:2]).max()
+    return Region((box[:2] + box[2:]) / 2, side, xp.arctan2(across[1], across[0]))
 
 
 def _cell_centres(cells: int) -> Float[Array, "n 2"]:

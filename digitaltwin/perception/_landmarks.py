@@ -16,14 +16,14 @@ def load_landmark_table() -> tuple[Int[np.ndarray, "104 2"], Float[np.ndarray, "
     return arrays["points"], arrays["weights"]
 
 
-def landmarks_from_mesh(points: Float[Array, "p d"]) -> Float[Array, "104 d"]:
+def landmarks_from_mesh(points: Float[Array | np.ndarray, "p d"]) -> Float[Array | np.ndarray, "104 d"]:
     """The 104 landmarks of a face mesh: ``y_k = sum_j w_kj x_(p_kj)``, j = 1, 2.
 
     Args:
         points: The mesh's 478 points, or its 468 on the skin; in image pixels or on a head.
 
     Returns:
-        Landmarks in the same unit and dimension.
+        Landmarks in the same unit and dimension; of NumPy's points, computed by NumPy.
 
     Example:
         >>> import jax.numpy as jnp

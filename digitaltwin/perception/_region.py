@@ -8,7 +8,9 @@ of a pyramid, s samples along a region's side.
 import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 LEVEL_COUNT = 14
@@ -34,22 +36,42 @@ class Pyramid(NamedTuple):
     """Of each level its first pixel, rows and columns. Values, not static shapes: see :func:`make_pyramid`."""
 
 
-def make_pyramid(image: Float[Array, "h w 3"]) -> Pyramid:
+def make_pyramid(image: Float[Array | np.ndarray, "h w 3"], *, min_length: int = 1 << 20) -> Pyramid:
     """Halve an image by 2 x 2 means, ``LEVEL_COUNT - 1`` times.
 
     A pixel of level l covers 2^l x 2^l pixels of the image; what is missing from an odd row or column repeats the edge.
     The pixel array is padded to one of a few lengths, so that what is compiled for one photo serves for others as well,
-    whatever their format.
+    whatever their format. No sample ever shows the padding.
+
+    Args:
+        image: sRGB in [0, 1]. Of a NumPy array the pyramid is made by NumPy, so that nothing is compiled for its size.
+        min_length: Least length of the pixel array.
+
+    Returns:
+        The pyramid, of JAX arrays in both cases.
+
+    Example:
+        >>> make_pyramid(np.ones((4, 6, 3), np.float32)).levels[:4].tolist()
+        [[0, 4, 6], [24, 2, 3], [30, 1, 2], [32, 1, 1]]
     """
+    xp = np if isinstance(image, np.ndarray) else jnp
     levels, parts, start = [], [], 0
     for _ in range(LEVEL_COUNT):
         height, width = image.shape[:2]
         levels.append((start, height, width))
         parts.append(image.reshape(height * width, 3))
         start += height * width
-        even = jnp.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        even = xp.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         image = (even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]) / 4
-    return Pyramid(jnp.concatenate([*parts, jnp.zeros((_padded_length(start) - start, 3))]), jnp.array(levels))
+    length = max(_padded_length(start), min_length)
+    if xp is jnp:
+        return Pyramid(jnp.concatenate([*parts, jnp.zeros((length - start, 3))]), jnp.array(levels))
+    # Aligned, because JAX then takes the array without copying it; the padding costs nothing but its addresses.
+    room = np.zeros(3 * length + 16, np.float32)
+    first = -(room.ctypes.data // 4) % 16
+    pixels = room[first : first + 3 * length].reshape(length, 3)
+    np.concatenate(parts, out=pixels[:start])
+    return Pyramid(*jax.device_put((pixels, np.array(levels, np.int32))))
 
 
 def _padded_length(length: int) -> int:

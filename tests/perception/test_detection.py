@@ -19,7 +19,7 @@ from digitaltwin.perception import (
     read_face,
 )
 from digitaltwin.perception._face_mesh import EXPRESSION_POINTS, NETWORK_EXPRESSIONS, read_expression, region_of_mesh
-from digitaltwin.perception._region import image_from_region
+from digitaltwin.perception._region import image_from_region, sample_region
 from digitaltwin.types import InputError
 
 
@@ -245,11 +245,37 @@ def test_vmap_over_photos_equals_a_loop(perception, astronaut, hopper):
         np.testing.assert_allclose(scores[i], one_scores, atol=1e-3)
 
 
-def test_another_photo_of_the_same_size_compiles_nothing(astronaut, hopper):
+def test_a_photo_of_another_size_compiles_nothing(astronaut, hopper):
     detect_landmarks(astronaut)
     counts = [function._cache_size() for function in COMPILED]
-    detect_landmarks(hopper[:512])
+    for photo in (hopper, hopper[:500], np.pad(astronaut, ((0, 700), (0, 1500), (0, 0)))):
+        detect_landmarks(photo)
+    assert len(counts) == 3
     assert [function._cache_size() for function in COMPILED] == counts
 
 
 COMPILED = [value for value in vars(detection).values() if hasattr(value, "_cache_size")]
+
+
+def test_padding_shows_in_nothing(perception, astronaut):
+    """The pyramid that NumPy makes, padded for all photos, and JAX's own: the same samples, and so the same face."""
+    region = region_of_mesh(detect_landmarks(astronaut).mesh_px)
+    corner = region._replace(centre=jnp.array([500.0, 500.0]))  # its larger part lies outside the photo
+    padded = make_pyramid(astronaut, min_length=detection._PYRAMID_LENGTH)
+    compiled = jax.jit(make_pyramid)(jnp.asarray(astronaut))
+    assert len(padded.pixels) > 4 * len(compiled.pixels)
+
+    @jax.jit
+    def samples(pyramid):
+        return [
+            sample_region(pyramid, square, 256, black_outside=black)
+            for square in (region, corner)
+            for black in (False, True)
+        ]
+
+    for with_padding, without in zip(samples(padded), samples(compiled)):
+        np.testing.assert_allclose(with_padding, without, atol=1e-6)
+    mesh, scores = read_face(perception, padded, region)
+    expected, expected_scores = read_face(perception, compiled, region)
+    np.testing.assert_allclose(mesh.points, expected.points, atol=1e-3)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
