@@ -306,7 +306,7 @@ def faults_of(export: Export) -> list[str]:
 
 
 def test_every_room_has_a_front():
-    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= set(ROOMS)
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= {"cli", *ROOMS}
 
 
 def test_modules_behind_the_fronts_are_private():
