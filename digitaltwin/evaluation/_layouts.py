@@ -15,16 +15,16 @@ Stirling/ESRC in the FG2018 challenge (https://github.com/patrikhuber/fg2018-com
     PREDICTIONS/HQ/F1008_*.obj, LQ/...          what a method makes of a photo of good or low quality
     PREDICTIONS/HQ/F1008_*.npy                  or .txt, .lnd: its landmarks
 
-The landmarks of both are :data:`digitaltwin.evaluation.CHALLENGE_LANDMARKS`. How the challenges align and crop:
+The landmarks of both are :data:`digitaltwin.io.CHALLENGE_LANDMARKS`. How the challenges align and crop:
 :meth:`ProtocolConfig.now` and :meth:`ProtocolConfig.fg2018`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from digitaltwin.evaluation._landmarks import LANDMARK_FORMATS
 from digitaltwin.evaluation._protocol import EVERYBODY, Pair, find_predictions, refuse_missing
 from digitaltwin.io._files import FilePath, reason
+from digitaltwin.io._landmark_files import LANDMARK_FORMATS
 from digitaltwin.types import InputError
 
 NOW_IMAGES = "imagepathsvalidation.txt"

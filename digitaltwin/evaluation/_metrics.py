@@ -9,6 +9,7 @@ the surfaces are apart is not known.
 Letters: v vertices of the prediction, s of the scan.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +21,10 @@ from digitaltwin.types import InputError
 
 
 class Comparison(NamedTuple):
-    """A prediction laid over a scan."""
+    """A prediction aligned with a scan, and their distances."""
 
-    placement: Similarity
-    """What took the prediction there; the identity without landmarks."""
+    scan_from_prediction: Similarity
+    """The alignment; the identity without landmarks."""
     vertices: Float[np.ndarray, "v 3"]
     """The prediction's vertices in the scan's frame."""
     prediction_mm: Float[np.ndarray, " v"]
@@ -38,6 +39,12 @@ class Comparison(NamedTuple):
     complexity: "Complexity"
     """Of the prediction."""
 
+    @property
+    def placement(self) -> Similarity:
+        """The former name of :attr:`scan_from_prediction`."""
+        warnings.warn("Comparison.placement is scan_from_prediction now", DeprecationWarning, stacklevel=2)
+        return self.scan_from_prediction
+
 
 class Complexity(NamedTuple):
     """How fine a mesh is, whole and where it is compared; a number each, or one for each of several crops.
@@ -46,12 +53,15 @@ class Complexity(NamedTuple):
     """
 
     vertices: Float[np.ndarray, "*crops"]
+    """Number of the mesh's vertices."""
     faces: Float[np.ndarray, "*crops"]
+    """Number of its faces."""
     vertices_within: Float[np.ndarray, "*crops"]
+    """Number of vertices within the crop."""
     faces_within: Float[np.ndarray, "*crops"]
-    """Faces all of whose corners are."""
+    """Number of faces all of whose corners are."""
     edge_mm: Float[np.ndarray, "*crops"]
-    """Mean length of their edges, each counted once; NaN if there are none."""
+    """Mean length of their edges [mm], each counted once; NaN if there are none."""
 
 
 def compare_surfaces(
@@ -80,7 +90,7 @@ def compare_surfaces(
         icp: Numbers of the alignment.
 
     Returns:
-        Placement and distances.
+        The alignment and the distances, in millimetres.
 
     Raises:
         InputError: A mesh or the landmarks cannot be used, only one of ``nose_tip`` and ``crop_mm`` is given, or
@@ -113,7 +123,7 @@ def compare_trees(
         count_borders: Whether distances count whose closest point lies on a border, in the alignment too.
 
     Returns:
-        Placement and distances.
+        The alignment and the distances, in millimetres.
 
     Raises:
         InputError: As :func:`compare_surfaces`.
@@ -130,19 +140,19 @@ def compare_trees(
         return (np.linalg.norm(points - np.asarray(nose_tip, np.float64), axis=1) <= crop_mm) & (areas > 0.0)
 
     scan_counts = within(scan.vertices, scan.vertex_areas)
-    placement = Similarity.identity()
+    aligned = Similarity.identity()
     if landmarks is not None:
         icp = IcpConfig() if icp is None else icp
-        placement = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
+        aligned = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
         if icp.from_scan:
-            moved, near, other, start = scan, scan_counts, prediction, placement.inverse()
+            moved, near, other, start = scan, scan_counts, prediction, aligned.inverse()
         else:
-            near = within(placement.apply(prediction.vertices), prediction.vertex_areas)
-            moved, other, start = prediction, scan, placement
+            near = within(aligned.apply(prediction.vertices), prediction.vertex_areas)
+            moved, other, start = prediction, scan, aligned
         points, normals = moved.vertices[near], moved.vertex_normals[near]
-        aligned = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).placement
-        placement = aligned.inverse() if icp.from_scan else aligned
-    placed = placement.apply(prediction.vertices)
+        found = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).similarity
+        aligned = found.inverse() if icp.from_scan else found
+    placed = aligned.apply(prediction.vertices)
 
     def distances(points: np.ndarray, counts: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
         """In the other surface's own frame, where its tree stands; NaN where they do not count."""
@@ -159,14 +169,14 @@ def compare_trees(
 
     counts = within(placed, prediction.vertex_areas)
     to_scan, signed = distances(placed, counts, scan)
-    to_prediction = placement.scale * distances(placement.inverse().apply(scan.vertices), scan_counts, prediction)[0]
+    to_prediction = aligned.scale * distances(aligned.inverse().apply(scan.vertices), scan_counts, prediction)[0]
     if np.isnan(to_scan).all() or np.isnan(to_prediction).all():
         raise InputError(
             "surfaces: nothing of them lies over one another within the crop; check alignment and nose tip."
         )
-    areas = prediction.vertex_areas * placement.scale**2
-    complexity = mesh_complexity(prediction, within=counts, scale=placement.scale)
-    return Comparison(placement, placed, to_scan, to_prediction, signed, areas, scan.vertex_areas, complexity)
+    areas = prediction.vertex_areas * aligned.scale**2
+    complexity = mesh_complexity(prediction, within=counts, scale=aligned.scale)
+    return Comparison(aligned, placed, to_scan, to_prediction, signed, areas, scan.vertex_areas, complexity)
 
 
 def mesh_complexity(
