@@ -59,9 +59,9 @@ class ScanAvatar:
     distances: ScanDistances
     """How far the scan is from the skin [mm]."""
     texture: Float[np.ndarray, "s s 3"]
-    """sRGB in [0, 1], of skin and interior."""
+    """Colours of skin and interior, sRGB in [0, 1]."""
     eye_texture: Float[np.ndarray, "r r 3"]
-    """sRGB in [0, 1], of both eyeballs."""
+    """Colours of both eyeballs, sRGB in [0, 1]."""
     report: dict[str, Any]
     """Plain numbers, warnings, and the seconds of each stage: what ``report.json`` holds."""
 

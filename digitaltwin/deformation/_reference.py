@@ -100,9 +100,8 @@ def make_reference(
         The reference. Meshes of the same faces can be encoded against it.
 
     Raises:
-        InputError: The mesh is no such manifold (:func:`digitaltwin.geometry._surface.check_surface` names the vertices or
-            faces), vertices have fewer than three neighbours, or the faces around one cancel; or JAX does not have the
-            dtype.
+        InputError: The mesh is no such manifold (the vertices or faces are named), vertices have fewer than three
+            neighbours, or the faces around one cancel; or JAX does not have the dtype.
 
     Example:
         >>> import numpy as np
