@@ -181,7 +181,8 @@ def programs_stored() -> bool:
     """Whether an earlier process has left compiled programs, so that this one need not compile them."""
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or _programs_folder())
     try:
-        return any(entry.name.endswith("-cache") for entry in os.scandir(folder))
+        with os.scandir(folder) as entries:
+            return any(entry.name.endswith("-cache") for entry in entries)
     except OSError:
         return False
 
