@@ -73,6 +73,8 @@ def work(values: flags.FlagValues, rest: list[str], *, sample: bool = False) -> 
         )
         with whole_folder(out) as temporary:
             avatar.save(temporary)
+    for sentence in avatar.report["warnings"]:
+        speaker.problem(f"note: {sentence}")
     unit, face = avatar.report["scan"]["unit"], avatar.report["face_mm"]
     print(
         f"{out}: unit {unit}; face {face['mean']:.2f} mm on average, at most {face['largest']:.2f}; "
