@@ -33,13 +33,13 @@ MOST_EXPORTS_OF_A_ROOM = 33  # 18 at the end
 # How many faults a room may still have, while the docstrings are being rewritten. Lower it when you mend one.
 FAULTS_LEFT: dict[str, int] = {
     "avatar": 24,
-    "evaluation": 14,
+    "evaluation": 0,
     "export": 33,
     "fitting": 41,
-    "geometry": 19,
+    "geometry": 0,
     "io": 27,
     "perception": 17,
-    "registration": 10,
+    "registration": 0,
     "render": 53,
     "solvers": 55,
     "sparse": 7,
@@ -49,7 +49,7 @@ FAULTS_LEFT: dict[str, int] = {
 TWO_PATHS: set[str] = set()  # rooms of which another room offers a name too; none at the end
 
 # Examples that take a minute, so that no doctest runs them.
-LONG_EXAMPLES = {"avatar_from_scan", "create_avatar", "find_landmarks"}
+LONG_EXAMPLES = {"avatar_from_scan", "convert_head_model", "create_avatar", "find_landmarks"}
 
 # What flags and command lines read, before JAX is needed.
 CONFIGURATIONS = {

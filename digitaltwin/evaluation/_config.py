@@ -9,7 +9,7 @@ from digitaltwin.types import check_ranges
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """What the protocol measures, and how it aligns.
+    """The protocol's configuration: what is measured, and how surfaces are aligned.
 
     Raises:
         InputError: A value is out of its range.
@@ -44,13 +44,21 @@ class ProtocolConfig:
 
     @classmethod
     def now(cls) -> "ProtocolConfig":
-        """As the NoW challenge: a similarity aligns all of the scan's points in its region with the prediction."""
+        """Make the NoW challenge's protocol: a similarity aligns all scan points in its region with the prediction.
+
+        Returns:
+            The configuration.
+        """
         icp = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, max_normal_angle_deg=180.0)
         return cls(face_factor=1.4, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
 
     @classmethod
     def fg2018(cls) -> "ProtocolConfig":
-        """As the FG2018 challenge on the Stirling/ESRC scans: a similarity aligns the landmarks alone."""
+        """Make the protocol of the FG2018 challenge on the Stirling/ESRC scans: a similarity aligns landmarks alone.
+
+        Returns:
+            The configuration.
+        """
         icp = IcpConfig(with_scale=True, iterations=0)
         return cls(face_factor=1.2, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
 

@@ -36,6 +36,7 @@ class Comparison(NamedTuple):
     prediction_areas: Float[np.ndarray, " v"]
     """A third of the areas of a vertex's faces: what ``by_area`` weighs it with."""
     scan_areas: Float[np.ndarray, " s"]
+    """The same of the scan's vertices."""
     complexity: "Complexity"
     """Of the prediction."""
 
@@ -78,9 +79,9 @@ def compare_surfaces(
     """Align a prediction with a scan, and measure both ways.
 
     Args:
-        vertices: Of the prediction [mm].
-        faces: Its triangles, counter-clockwise seen from outside.
-        scan_vertices: Of the scan [mm].
+        vertices: The prediction's vertices [v 3] in millimetres.
+        faces: Its triangles [f 3], counter-clockwise seen from outside.
+        scan_vertices: The scan's vertices [s 3] in millimetres.
         scan_faces: Its triangles.
         landmarks: The same points on prediction and scan, such as the seven of
             :data:`digitaltwin.head.markup.ALIGNMENT`. With them the prediction is aligned by landmarks and then by
@@ -95,6 +96,13 @@ def compare_surfaces(
     Raises:
         InputError: A mesh or the landmarks cannot be used, only one of ``nose_tip`` and ``crop_mm`` is given, or
             nothing is left to be compared.
+
+    Example:
+        >>> import trimesh
+        >>> ball, larger = (trimesh.creation.icosphere(subdivisions=4, radius=radius) for radius in (100.0, 102.0))
+        >>> found = compare_surfaces(ball.vertices, ball.faces, larger.vertices, larger.faces)
+        >>> round(float(found.signed_mm.mean()), 1)  # the prediction lies inside
+        -2.0
     """
     prediction = SurfaceTree(vertices, faces, name="prediction")
     scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
@@ -111,7 +119,7 @@ def compare_trees(
     icp: IcpConfig | None = None,
     count_borders: bool = False,
 ) -> Comparison:
-    """As :func:`compare_surfaces`, of surfaces whose trees stand: for several crops of the same pair.
+    """Compare surfaces whose trees stand, as :func:`compare_surfaces` does: for several crops of the same pair.
 
     Args:
         prediction: Its surface.
@@ -127,6 +135,16 @@ def compare_trees(
 
     Raises:
         InputError: As :func:`compare_surfaces`.
+
+    Example:
+        >>> import numpy as np
+        >>> import trimesh
+        >>> from digitaltwin.geometry import SurfaceTree
+        >>> ball = trimesh.creation.icosphere(subdivisions=4, radius=100.0)
+        >>> scan, prediction = (SurfaceTree(size * ball.vertices, ball.faces) for size in (1.0, 1.01))
+        >>> found = compare_trees(prediction, scan, nose_tip=np.array([0.0, 0.0, 100.0]), crop_mm=50.0)
+        >>> int(np.isfinite(found.scan_mm).sum()) < len(ball.vertices), round(float(np.nanmean(found.scan_mm)), 1)
+        (True, 1.0)
     """
     if (nose_tip is None) != (crop_mm is None):
         raise InputError("nose_tip and crop_mm: give both, or none of them.")
@@ -225,12 +243,12 @@ def armse(
     by_area: bool = False,
     normaliser_mm: float | None = None,
 ) -> float:
-    """Average root mean square error: the mean of RMSE(prediction -> scan) and RMSE(scan -> prediction).
+    """Compute the average root mean square error: the mean of RMSE(prediction -> scan) and RMSE(scan -> prediction).
 
     Args:
-        vertices: Of the prediction [mm].
-        faces: Its triangles, counter-clockwise seen from outside.
-        scan_vertices: Of the scan [mm].
+        vertices: The prediction's vertices [v 3] in millimetres.
+        faces: Its triangles [f 3], counter-clockwise seen from outside.
+        scan_vertices: The scan's vertices [s 3] in millimetres.
         scan_faces: Its triangles.
         landmarks: The same points on prediction and scan; without them nothing is aligned.
         nose_tip: Of the scan.
@@ -252,6 +270,8 @@ def armse(
         >>> ball, larger = (trimesh.creation.icosphere(subdivisions=4, radius=radius) for radius in (100.0, 102.0))
         >>> round(armse(ball.vertices, ball.faces, larger.vertices, larger.faces), 1)
         2.0
+
+    Source: Wang et al., Digital Twin: Acquiring High-Fidelity 3D Avatar from a Single Image, 2019, section 5.2.
     """
     if normaliser_mm is not None and not normaliser_mm > 0.0:
         raise InputError(f"normaliser_mm: is {normaliser_mm}; give a length.")

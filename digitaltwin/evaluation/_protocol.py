@@ -110,15 +110,24 @@ def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | Non
     """Find all predictions of a folder, by name, with their scans.
 
     Args:
-        predictions: Folder as above.
-        scans: Folder as above.
-        groups: File as above.
+        predictions: Folder of the predictions, laid out as :mod:`digitaltwin.evaluation._protocol` says.
+        scans: Folder of the scans, likewise.
+        groups: File of rows ``NAME,group``; without it all are one group.
 
     Returns:
         The pairs.
 
     Raises:
         InputError: There are none, a prediction has no scan, or one of both no landmarks or group; names those.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for file in ("scans/anna.ply", "scans/anna.csv", "predictions/anna.obj", "predictions/anna.csv"):
+        ...     (folder / file).parent.mkdir(exist_ok=True)
+        ...     (folder / file).touch()
+        >>> [pair.name for pair in find_pairs(folder / "predictions", folder / "scans")]
+        ['anna']
     """
     predictions, scans = Path(predictions), Path(scans)
     found = find_predictions(predictions)
@@ -204,17 +213,31 @@ def refuse_missing(missing: Sequence[str], count: int) -> None:
 
 
 def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
-    """Score one prediction.
+    """Score one prediction on its scan, at every crop.
 
     Args:
-        pair: From :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
-        config: What is measured.
+        pair: The pair, from :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
+        config: The protocol: what is measured.
 
     Returns:
         Its errors and complexity at every crop, and the comparison at the largest.
 
     Raises:
         InputError: One of its files cannot be used; names it.
+
+    Example:
+        >>> import csv, pathlib, tempfile
+        >>> import trimesh
+        >>> from digitaltwin.io import LANDMARKS
+        >>> folder, ball = pathlib.Path(tempfile.mkdtemp()), trimesh.creation.icosphere(subdivisions=4, radius=100.0)
+        >>> for name, size in (("scan", 1.0), ("prediction", 1.02)):
+        ...     _ = trimesh.Trimesh(size * ball.vertices, ball.faces, process=False).export(folder / f"{name}.ply")
+        ...     with (folder / f"{name}.csv").open("w") as file:
+        ...         csv.writer(file).writerows(zip(LANDMARKS, range(7)))
+        >>> files = [folder / name for name in ("prediction.ply", "prediction.csv", "scan.ply", "scan.csv")]
+        >>> score = evaluate_pair(Pair("anna", "anna", "all", *files), ProtocolConfig(crops_mm=(80.0,)))
+        >>> score.errors.armse.round(1).tolist()  # closest points have moved the larger ball until they touch
+        [0.7]
     """
     vertices, faces = read_surface(pair.prediction)
     scan_vertices, scan_faces = read_surface(pair.scan)
@@ -274,11 +297,11 @@ def _crops(pair: Pair, vertices: np.ndarray, config: ProtocolConfig) -> list[tup
 def group_errors(
     pairs: Sequence[Pair], errors: Sequence[PairErrors], *, measure: str = "armse"
 ) -> dict[str, GroupErrors]:
-    """Means over the subjects of every group, and of everybody.
+    """Average errors over the subjects of every group, and of everybody.
 
     Args:
-        pairs: What was scored.
-        errors: Of each.
+        pairs: The pairs that were scored.
+        errors: The errors of each.
         measure: Which of :class:`PairErrors` is averaged.
 
     Returns:
@@ -286,6 +309,14 @@ def group_errors(
 
     Raises:
         InputError: There is no such measure.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> pairs = [Pair(name, name, "all", *[pathlib.Path()] * 4) for name in ("anna", "ben")]
+        >>> errors = [PairErrors(*np.full((7, 1), value)) for value in (1.0, 3.0)]
+        >>> group_errors(pairs, errors)["all"].mean.tolist()
+        [2.0]
     """
     if measure not in PairErrors._fields:
         raise InputError(f"measure: is {measure!r}; give one of {', '.join(PairErrors._fields)}.")

@@ -81,7 +81,7 @@ def icp(
     config: IcpConfig | None = None,
     count_borders: bool = False,
 ) -> IcpResult:
-    """Trimmed ICP.
+    """Align points with a surface by iterated closest points, trimmed, point to plane.
 
     Each iteration minimises ``sum (n_i . (T p_i - c_i))^2`` over a small motion T: c_i the surface's closest point, n_i
     its normal there, between those of the vertices (point to plane). What the surfaces leave free (a ball's rotation)
@@ -89,10 +89,10 @@ def icp(
     minimised, and they are measured in the points' unit: else a scan would shrink to nothing when the size is free.
 
     Args:
-        points: On the surface that is moved [mm].
-        normals: Unit normals there.
-        surface: The other.
-        start: Where the points are to begin with, within some ten millimetres of the truth.
+        points: Points [n 3] of the surface that is moved [mm].
+        normals: Unit normals there [n 3].
+        surface: The surface that they are aligned with.
+        start: The alignment to begin with, within some ten millimetres of the truth.
         config: Numbers of the iteration.
         count_borders: Whether points count whose closest one lies on the surface's border.
 
@@ -101,6 +101,19 @@ def icp(
 
     Raises:
         InputError: Fewer than ten points correspond: the surfaces lie apart, or face opposite ways.
+
+    Example:
+        >>> import numpy as np
+        >>> import trimesh
+        >>> box = trimesh.creation.box((30.0, 40.0, 50.0)).subdivide().subdivide()
+        >>> surface, shift = SurfaceTree(box.vertices, box.faces), np.array([1.0, -2.0, 0.5])
+        >>> start = Similarity(1.0, np.eye(3), np.zeros(3))
+        >>> found = icp(box.vertices - shift, surface.vertex_normals, surface, start, config=IcpConfig(trimmed=0.0))
+        >>> found.similarity.translation.round(3).tolist()
+        [1.0, -2.0, 0.5]
+
+    Source: Chen, Medioni, Object modelling by registration of multiple range images, IVC 1992; Chetverikov et al., The
+    trimmed iterative closest point algorithm, ICPR 2002.
     """
     config = IcpConfig() if config is None else config
     similarity, rms, made, converged = start, np.inf, 0, False

@@ -116,17 +116,21 @@ class SurfaceTree:
         return surface
 
     def flipped(self) -> "SurfaceTree":
-        """The same surface, its faces looking the other way; the tree stays."""
+        """Let all faces look the other way; the tree stays.
+
+        Returns:
+            The flipped surface, its normals negated.
+        """
         surface = self._copy()
         surface.faces, surface.normals = np.ascontiguousarray(self.faces[:, ::-1]), -self.normals
         surface._rim = self._rim[:, [1, 0, 2]]  # the edges 01, 12, 20 are 21, 10, 02 of the former corners
         return surface
 
     def deformed(self, vertices: Float[np.ndarray, "v 3"]) -> "SurfaceTree":
-        """The same faces over other vertices; borders and seams stay, a tree is built when it is first asked.
+        """Keep the faces, their borders and seams, but move the vertices; a tree is built when it is first asked.
 
         Args:
-            vertices: Their positions.
+            vertices: The vertices' positions [v 3].
 
         Returns:
             The deformed surface.
@@ -194,13 +198,13 @@ class SurfaceTree:
         return found, SurfacePoints(index, weights / weights.sum(axis=1, keepdims=True))
 
     def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
-        """Unit normals between those of the vertices, which turn without jumps from face to face.
+        """Interpolate unit normals between those of the vertices, so that they turn without jumps from face to face.
 
         Args:
             places: Points of this surface.
 
         Returns:
-            Normals; a face's own where those of its corners cancel.
+            Unit normals [n 3]; a face's own where those of its corners cancel.
         """
         corners = self.vertex_normals[self.faces[places.faces]]
         normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
@@ -208,7 +212,7 @@ class SurfaceTree:
         return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
 
     def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
-        """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.
+        """Tell which points lie on the border, where what is closest says nothing of how far two surfaces are.
 
         Args:
             places: Points of this surface.

@@ -26,11 +26,11 @@ class IdentityConfig:
     max_normal_angle_deg: float = 60.0
     """Angle between the normals of corresponding points up to which they count."""
     noise_mm: float = 1.0
-    """sigma: what the model lacks of a surface."""
+    """Standard deviation sigma of what the model lacks of a surface."""
     patch_mm2: float = 200.0
-    """a: the area that one independent piece of what it lacks covers."""
+    """Area a that one independent piece of what it lacks covers."""
     landmark_noise_mm: float = 2.0
-    """sigma_l: the standard deviation of a landmark."""
+    """Standard deviation sigma_l of a landmark."""
 
     def __post_init__(self) -> None:
         positive = ("first_reach_mm", "last_reach_mm", "noise_mm", "patch_mm2", "landmark_noise_mm")
@@ -51,7 +51,7 @@ class Round:
     """
 
     stiffness_mm: float
-    """l: the size of bump that the stiffness irons out."""
+    """Size l of bump that the stiffness irons out."""
     reach_mm: float
     """Distance up to which surfaces correspond."""
     iterations: int = 4
@@ -89,11 +89,11 @@ class NonRigidConfig:
     landmarks_mm2: float = 2000.0
     """The area that all landmarks together count as."""
     landmark_mm2: float = 100.0
-    """w: the area that one landmark counts as, at most."""
+    """Area w that one landmark counts as, at most."""
     contact_mm2: float = 300.0
-    """u: the area that a contact pair counts as."""
+    """Area u that a contact pair counts as."""
     displacement_penalty: float = 1e-3
-    """m: weight of the displacements themselves, relative to the distances."""
+    """Weight m of the displacements themselves, relative to the distances."""
     most_points: int = 40_000
     """Points of the surface that constrain the template, spread evenly over its vertices near it."""
 

@@ -207,7 +207,16 @@ def scan_distances(head: HeadModel, registration: Registration) -> ScanDistances
         Distances of all vertices of the scan, in millimetres, and which of them are valid.
 
     Example:
-        See :func:`digitaltwin.avatar.avatar_from_scan`, whose report summarises them.
+        >>> import numpy as np
+        >>> from digitaltwin.geometry import Similarity, SurfaceTree
+        >>> from digitaltwin.head import landmark_points, load_head
+        >>> head = load_head()  # on itself
+        >>> mean, landmarks = np.asarray(head.mean, float), np.asarray(landmark_points(head, head.mean))
+        >>> scan, coefficients = SurfaceTree(mean, np.asarray(head.faces)), np.zeros(len(head.identity))
+        >>> pose = Similarity.identity()
+        >>> registration = Registration(mean, mean, coefficients, pose, "mm", False, scan, landmarks)
+        >>> float(scan_distances(head, registration).distances_mm.max().round(6))
+        0.0
     """
     scan, faces = registration.scan, np.asarray(head.faces)
     skin = SurfaceTree(registration.vertices, faces, name="skin")

@@ -45,7 +45,18 @@ def transfer_texture(
         InputError: The scan has no colours.
 
     Example:
-        See :func:`digitaltwin.avatar.avatar_from_scan`, which calls it.
+        >>> import numpy as np
+        >>> from digitaltwin.geometry import Similarity, SurfaceTree
+        >>> from digitaltwin.head import load_head
+        >>> from digitaltwin.texture import make_layout
+        >>> head = load_head()  # a grey scan of the mean head
+        >>> mean, faces = np.asarray(head.mean, float), np.asarray(head.faces)
+        >>> coefficients, landmarks = np.zeros(len(head.identity)), np.full((104, 3), np.nan)
+        >>> pose, surface = Similarity.identity(), SurfaceTree(mean, faces)
+        >>> registration = Registration(mean, mean, coefficients, pose, "mm", False, surface, landmarks)
+        >>> scan = Mesh(mean, faces, colours=np.full_like(mean, 0.5))
+        >>> transfer_texture(head, make_layout(head, size=512), registration, scan, hair=True).weight.shape
+        (512, 512)
     """
     if scan.texture is None and scan.colours is None:
         raise InputError("scan: has no texture and no colours; register its shape alone.")

@@ -129,7 +129,22 @@ def convert_head_model(
             are exchanged, or the skins cannot be registered to one another.
 
     Example:
-        See docs/head-models.md, which converts a model of a few modes.
+        >>> import numpy as np
+        >>> from digitaltwin.head import landmark_points
+        >>> head = load_head()  # in the place of a model of other topology
+        >>> centres = np.array([[31.0, 0.0, 0.0], [-31.0, 0.0, 0.0]])
+        >>> model = LinearHeadModel(
+        ...     name="mine",
+        ...     vertices=np.asarray(head.mean, float),
+        ...     faces=np.asarray(head.faces),
+        ...     identity=5.0 * np.asarray(head.identity[:3], float),
+        ...     expressions={},
+        ...     eyes=centres,
+        ...     eye_identity=np.zeros((3, 2, 3)),
+        ...     landmarks=np.asarray(landmark_points(head, head.mean), float),
+        ... )
+        >>> convert_head_model(model).identity.shape[0]  # doctest: +SKIP
+        3
     """
     head = load_head() if head is None else head
     _check(other)
