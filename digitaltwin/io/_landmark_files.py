@@ -38,7 +38,7 @@ LANDMARK_FORMATS = (".csv", ".pp", ".lnd", ".txt", ".npy")
 def read_landmarks(
     path: FilePath, vertices: Float[np.ndarray, "v 3"], *, names: Sequence[str] = LANDMARKS
 ) -> Float[np.ndarray, "n 3"]:
-    """Landmarks of a mesh.
+    """Read the landmarks of a mesh.
 
     Args:
         path: A file as above; of a .csv a first row of other names is a heading.
@@ -50,6 +50,13 @@ def read_landmarks(
 
     Raises:
         InputError: The file cannot be read, a landmark is missing or no position, or their number is another.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "nose.csv"
+        >>> _ = path.write_text("nose_tip,1.0,2.0,3.0")
+        >>> read_landmarks(path, np.zeros((1, 3)), names=["nose_tip"])
+        array([[1., 2., 3.]])
     """
     source = Path(path)
     readers = {".pp": _read_picked, ".lnd": _read_numbered, ".txt": _read_rows, ".npy": _read_array}
