@@ -27,7 +27,8 @@ from digitaltwin.head import (
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import picture_grid, portrait_camera, render_head
+from digitaltwin.render import portrait_camera, render_head
+from digitaltwin.render._portrait import picture_grid
 from digitaltwin.texture import eye_texture, load_skin
 from experiments import command
 from experiments._shared.anthropometry import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table

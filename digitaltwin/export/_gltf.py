@@ -25,12 +25,12 @@ _STILL_MM = 1e-4  # displacements below a tenth of a micrometre are rounding, no
 
 @dataclass(frozen=True)
 class Material:
-    """What a primitive is made of."""
+    """A material as glTF describes it: a picture or one colour, and a roughness."""
 
     name: str
     """Name in the file."""
     texture: Float[np.ndarray, "h w 3"] | None = None
-    """sRGB in [0, 1]; None for one colour."""
+    """Colours in sRGB, in [0, 1]; None for one colour."""
     linear_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Linear light in [0, 1]; multiplies the texture."""
     roughness: float = 0.6
@@ -46,7 +46,7 @@ class Primitive:
     displacements: Float[np.ndarray, "e v 3"]
     """Of every vertex at each expression's full strength [mm]."""
     material: Material
-    """What it is made of."""
+    """Material of the whole part."""
 
 
 def write_glb(

@@ -5,16 +5,10 @@ from pathlib import Path
 
 
 def asset_path(name: str) -> Path:
-    """Find a file that ships with the package, in a checkout as in an installed wheel.
-
-    Args:
-        name: The file's name: ``"portrait.png"``, ``"scan.glb"``, ``"head.npz"``.
-
-    Returns:
-        Its path.
+    """Where a shipped file lies, in a checkout as in an installed wheel.
 
     Raises:
-        FileNotFoundError: The installation lacks it.
+        FileNotFoundError: the installation lacks it.
 
     Example:
         >>> asset_path("README.md").name

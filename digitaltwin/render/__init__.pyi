@@ -4,7 +4,6 @@ from ._colour import srgb_from_linear as srgb_from_linear
 from ._head import HEAD_GLOSS as HEAD_GLOSS
 from ._head import head_meshes as head_meshes
 from ._portrait import fitting_camera as fitting_camera
-from ._portrait import picture_grid as picture_grid
 from ._portrait import portrait_camera as portrait_camera
 from ._portrait import render_head as render_head
 from ._portrait import render_portraits as render_portraits
@@ -13,8 +12,5 @@ from ._shading import Picture as Picture
 from ._shading import flat_lighting as flat_lighting
 from ._shading import portrait_lighting as portrait_lighting
 from ._shading import render_mesh as render_mesh
-from ._shading import sample_texture as sample_texture
 from ._zbuffer import Fragments as Fragments
-from ._zbuffer import interpolate_fragments as interpolate_fragments
 from ._zbuffer import rasterize as rasterize
-from ._zbuffer import screen_points as screen_points

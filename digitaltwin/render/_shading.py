@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.geometry import vertex_normals
 from digitaltwin.geometry._normals import face_normals
+from digitaltwin.io._programs import stored_program
 from digitaltwin.render._colour import decode_srgb, encode_srgb
 from digitaltwin.render._zbuffer import screen_points, visible_faces
 from digitaltwin.types import Mesh
@@ -40,7 +41,7 @@ class Picture(NamedTuple):
     """A rendered picture."""
 
     colour: Float[Array, "h w 3"]
-    """sRGB in [0, 1], over the background."""
+    """Colour over the background, sRGB in [0, 1]."""
     alpha: Float[Array, "h w"]
     """Share of each pixel that the meshes cover, in [0, 1]."""
 
@@ -112,7 +113,7 @@ def render_mesh(
         principal_point_px: (c_x, c_y) [px], x first.
         image_hw: Rows and columns of the picture.
         lighting: Lights, see :func:`portrait_lighting`.
-        background: sRGB, one colour or a picture.
+        background: One colour or a picture, sRGB in [0, 1].
         gloss: Strength of each mesh's highlights; that of skin if left out.
 
     Returns:
@@ -138,7 +139,7 @@ def render_mesh(
     return Picture(encode_srgb(linear), alpha)
 
 
-@partial(jax.jit, static_argnames=("image_hw",))
+@partial(stored_program, static_argnames=("image_hw",))
 def render_views(
     meshes: tuple[Mesh, ...],
     vertices: tuple[Float[Array, "w _ 3"], ...],

@@ -28,14 +28,14 @@ PORTION = 16384
 
 
 class Fragments(NamedTuple):
-    """What each pixel's centre sees."""
+    """The nearest face under the centre of each pixel, and the point of it that is seen there."""
 
     face: Int[Array, "h w"]
     """Index of the nearest face, -1 where there is none."""
     barycentric: Float[Array, "h w 3"]
     """Weights of that face's corners at the seen point, on the surface and not on the screen; 0 without a face."""
     depth: Float[Array, "h w"]
-    """z of the seen point in the unit of the vertices; infinite without a face."""
+    """Depth z of the seen point in the unit of the vertices; infinite without a face."""
 
 
 def screen_points(
@@ -63,7 +63,7 @@ def screen_points(
 
 @partial(jax.jit, static_argnames=("image_hw", "near", "cull"))
 def rasterize(
-    screen: Float[Array, "v 3"],
+    screen_px: Float[Array, "v 3"],
     faces: Int[Array, "f 3"],
     *,
     image_hw: tuple[int, int],
@@ -81,7 +81,7 @@ def rasterize(
     Coverage itself has no gradient; barycentric weights and depth do, for the face that was found.
 
     Args:
-        screen: (x [px], y [px], depth > 0) of each vertex, see :func:`screen_points`. Constant depth gives an
+        screen_px: (x [px], y [px], depth > 0) of each vertex, see :func:`screen_points`. Constant depth gives an
             orthographic picture.
         faces: Vertex indices.
         image_hw: Rows and columns of the image.
@@ -96,9 +96,9 @@ def rasterize(
         >>> rasterize(corners, jnp.array([[0, 1, 2]]), image_hw=(3, 3)).face.tolist()
         [[0, 0, 0], [0, 0, -1], [0, -1, -1]]
     """
-    face = visible_faces(jax.lax.stop_gradient(screen), faces, image_hw=image_hw, near=near, cull=cull)[0]
+    face = visible_faces(jax.lax.stop_gradient(screen_px), faces, image_hw=image_hw, near=near, cull=cull)[0]
     height, width = image_hw
-    corners = screen[faces[jnp.maximum(face, 0)]]
+    corners = screen_px[faces[jnp.maximum(face, 0)]]
     x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
     on_screen = _screen_barycentric(corners, x, y)
     weights = on_screen / corners[..., 2]

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from digitaltwin.head import HeadModel, Subjects, landmark_points
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import interpolate_fragments
+from digitaltwin.render._zbuffer import interpolate_fragments
 from digitaltwin.texture import apply_tone, eye_texture, load_skin
 from digitaltwin.texture._layout import rasterize_uv
 

@@ -20,8 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from digitaltwin.geometry import Camera, camera_points, project
-from digitaltwin.geometry._camera import AXIS_FLIP
+from digitaltwin.geometry import AXIS_FLIP, Camera, camera_points, project
 from digitaltwin.geometry._normals import normalize
 from digitaltwin.head import (
     HeadModel,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from digitaltwin.io._programs import stored_program
 from digitaltwin.render import linear_from_srgb, srgb_from_linear
 from digitaltwin.texture._layout import COARSE, TextureLayout
 from digitaltwin.texture._projection import Projection, skin_likeness
@@ -20,7 +21,7 @@ _MEAN_SKIN = 0.35
 _PADDING_LEVELS = 6  # islands are continued by about 64 texels, enough for four mip levels
 
 
-@jax.jit
+@stored_program
 def complete_texture(
     projection: Projection, layout: TextureLayout, skin: Float[Array, "s s 3"]
 ) -> Float[Array, "s s 3"]:
@@ -33,12 +34,20 @@ def complete_texture(
     too: a mean of light is what a blurred photo would show, a mean of codes is darker.
 
     Args:
-        projection: of :func:`digitaltwin.texture.project_texture`.
-        layout: the same head's.
-        skin: sRGB, see :func:`digitaltwin.texture.load_skin`.
+        projection: What the photo shows, see :func:`digitaltwin.texture.project_texture`.
+        layout: Layout of the same head.
+        skin: Shipped skin in sRGB, see :func:`digitaltwin.texture.load_skin`.
 
     Returns:
         The texture, sRGB, defined everywhere.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> from digitaltwin.texture import make_layout
+        >>> layout = make_layout(load_head(), size=512)
+        >>> nothing_seen = Projection(jnp.zeros((512, 512, 3)), jnp.zeros((512, 512)))
+        >>> complete_texture(nothing_seen, layout, jnp.full((512, 512, 3), 0.6)).shape
+        (512, 512, 3)
     """
     base = linear_from_srgb(skin)
     weight = projection.weight[..., None]

@@ -4,12 +4,16 @@ An eye's texture is azimuthal equidistant about the gaze: the distance from its 
 edge, theta the angle from straight ahead. Letters: s edge of the texture.
 """
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from digitaltwin.geometry import smoothstep
+from digitaltwin.io._programs import stored_program
 from digitaltwin.render import linear_from_srgb, srgb_from_linear
 from digitaltwin.types import InputError
 
@@ -28,14 +32,17 @@ _RIGHT_IRIS = (468, 469, 470, 471, 472)
 
 
 def eye_texture(
-    key: Array, *, iris: Float[Array, " 3"] | tuple[float, float, float] = HAZEL, size: int = 512
+    key: Array | int,
+    *,
+    iris: Float[Array, " 3"] | Float[np.ndarray, " 3"] | tuple[float, float, float] = HAZEL,
+    size: int = 512,
 ) -> Float[Array, "s s 3"]:
     """Paint an eyeball: pupil, fibrous iris with a dark rim, off-white sclera that reddens and veins backwards.
 
     Args:
-        key: of the random fibres and veins.
-        iris: its mean colour, sRGB.
-        size: edge of the texture.
+        key: Random key, or a seed of one, of the fibres and veins.
+        iris: Mean colour of the iris, sRGB in [0, 1].
+        size: Edge of the texture [texels].
 
     Returns:
         sRGB texture.
@@ -45,6 +52,20 @@ def eye_texture(
         >>> bool(texture[32, 32].max() < 0.1)
         True
     """
+    if isinstance(key, int):
+        # The data of jax.random.key(key), without the programs that would make it.
+        data: Any = np.array([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF], np.uint32)
+    else:
+        data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return paint_eye(
+        data, jnp.asarray(np.asarray(iris, np.float32)) if not isinstance(iris, Array) else iris, size=size
+    )
+
+
+@functools.partial(stored_program, static_argnames=("size",))
+def paint_eye(key_data: Array | np.ndarray, iris: Float[Array, " 3"], *, size: int) -> Float[Array, "s s 3"]:
+    """See :func:`eye_texture`; a key's data instead of the key, which no stored program could take."""
+    key = jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32")
     axis = (jnp.arange(size) + 0.5) / size - 0.5
     x, y = axis[None, :], -axis[:, None]
     theta = 2 * jnp.pi * jnp.hypot(x, y)
@@ -76,15 +97,27 @@ def seen_iris_colour(
     left_blink: float,
     right_blink: float,
 ) -> Float[np.ndarray, " 3"]:
-    """Colour of the better seen iris of a face, sRGB; :data:`HAZEL` where neither can be made out.
+    """Measure the colour of the better seen iris of a face; :data:`HAZEL` where neither can be made out.
 
     The larger one counts, of those whose eye is open, that lie wholly in the photo, and that are more than a blur.
 
     Args:
-        image: the photo, sRGB.
-        mesh_px: the face mesh's points, irises included; what follows x and y is ignored.
-        left_blink: how far the left eye is closed, in [0, 1], as the expression score ``eyeBlinkLeft`` says.
-        right_blink: likewise.
+        image: The photo, sRGB.
+        mesh_px: Points of the face mesh [px], irises included; what follows x and y is ignored.
+        left_blink: How far the left eye is closed, in [0, 1], as the expression coefficient ``eyeBlinkLeft`` says.
+        right_blink: Likewise, of the right eye.
+
+    Returns:
+        Colour in sRGB, in [0, 1].
+
+    Raises:
+        InputError: Image and points are of different photos.
+
+    Example:
+        >>> unseen = np.full((478, 2), -100.0)
+        >>> colour = seen_iris_colour(np.zeros((80, 80, 3)), unseen, left_blink=0.0, right_blink=0.0)
+        >>> [round(float(value), 2) for value in colour]
+        [0.36, 0.25, 0.16]
     """
     size = np.array([image.shape[1], image.shape[0]])
     seen = []
@@ -103,18 +136,25 @@ def seen_iris_colour(
 def iris_colour(
     image: Float[np.ndarray, "h w 3"], centre_px: Float[np.ndarray, " 2"], radius_px: float
 ) -> Float[np.ndarray, " 3"]:
-    """Colour of an iris in a photo, sRGB: the median over the lower half of its ring.
+    """Measure the colour of an iris in a photo: the median over the lower half of its ring.
 
     The upper half lies in the lid's shadow and often behind the lid; pupil, rim and highlights are left out by place
     and by the median.
 
     Args:
-        image: the photo, sRGB.
-        centre_px: centre of the iris, x first.
-        radius_px: its radius.
+        image: The photo, sRGB.
+        centre_px: Centre of the iris [px], x first.
+        radius_px: Radius of the iris [px].
+
+    Returns:
+        sRGB in [0, 1].
 
     Raises:
-        InputError: the ring lies outside the photo.
+        InputError: The ring lies outside the photo.
+
+    Example:
+        >>> iris_colour(np.full((40, 40, 3), 0.25), np.array([20.0, 20.0]), 8.0).tolist()
+        [0.25, 0.25, 0.25]
     """
     low = np.maximum(np.floor(centre_px - radius_px).astype(int), 0)
     high = np.maximum(np.ceil(centre_px + radius_px).astype(int), 0)

@@ -4,15 +4,18 @@ Depends on the head's topology alone, so it is made once and kept. Letters: v ve
 may colour, s edge of the texture, o points of the face oval.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.head import HeadModel, landmark_points
+from digitaltwin.geometry import SurfacePoints
+from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import BROWS, INTERIOR_PARTS, MESH_OVAL
-from digitaltwin.render import Fragments, interpolate_fragments, rasterize
+from digitaltwin.io._store import digest, stored_arrays
+from digitaltwin.render import Fragments, rasterize
 from digitaltwin.types import InputError
 
 REACH_MM = 14.0
@@ -26,7 +29,7 @@ COARSE = 128
 
 
 class TextureLayout(NamedTuple):
-    """The skin's texels."""
+    """The skin's texels. A pytree."""
 
     covered: Bool[Array, "s s"]
     """Texels on the skin or on the interior, which shares the texture; the others lie between the islands."""
@@ -35,20 +38,22 @@ class TextureLayout(NamedTuple):
     sockets: Bool[Array, "s s"]
     """Texels on the lining of the eye sockets."""
     texel: Int[Array, " n"]
-    """Index (row s + column) of each texel that a photo may colour ..."""
+    """Index (row s + column) of each texel that a photo may colour."""
     face: Int[Array, " n"]
-    """... the face its centre lies on ..."""
+    """Face of the skin that the texel's centre lies on."""
     barycentric: Float[Array, "n 3"]
-    """... where on that face ..."""
+    """Where on that face: weights of its corners."""
     oval_mm: Float[Array, " n"]
-    """... how far inside the face oval, negative outside ..."""
+    """How far inside the face oval the texel lies [mm], negative outside."""
     bare_mm: Float[Array, " n"]
-    """... and how far inside the part of it that neither hair nor a hat covers, which ends above the brows."""
+    """How far inside that part of the oval which neither hair nor a hat covers and which ends above the brows [mm]."""
     coarse_oval_mm: Float[Array, "c c"]
-    """The same over the whole, coarse texture (:data:`COARSE`), minus infinity between the islands."""
+    """``oval_mm`` over the whole coarse texture (:data:`COARSE`), minus infinity between the islands."""
 
 
-def rasterize_uv(uv: Float[Array, "t 2"], uv_faces: Int[Array, "f 3"], size: int) -> Fragments:
+def rasterize_uv(
+    uv: Float[Array, "t 2"] | Float[np.ndarray, "t 2"], uv_faces: Int[Array, "f 3"] | Int[np.ndarray, "f 3"], size: int
+) -> Fragments:
     """The face and the point of it under each texel's centre; row 0 is at v = 1.
 
     Example:
@@ -56,51 +61,97 @@ def rasterize_uv(uv: Float[Array, "t 2"], uv_faces: Int[Array, "f 3"], size: int
         >>> rasterize_uv(corners, jnp.array([[0, 1, 2]]), 2).face.tolist()
         [[0, -1], [0, 0]]
     """
-    screen = jnp.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size, jnp.ones(len(uv))], axis=1)
-    return rasterize(screen, uv_faces, image_hw=(size, size))
+    u, v = np.asarray(uv, np.float32).T
+    screen = np.stack([u * size, (1 - v) * size, np.ones_like(u)], axis=1)
+    return rasterize(jnp.asarray(screen), jnp.asarray(uv_faces), image_hw=(size, size))
 
 
 def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM) -> TextureLayout:
-    """Lay the texels of a head out.
+    """Find the point of the head under each texel; from disk if this was done before.
 
     Args:
-        head: the model.
-        size: edge of the texture [texels], a power of two of at least 512.
-        reach_mm: how far outside the face oval a texel may be coloured; infinity for the whole skin.
+        head: The model.
+        size: Edge of the texture [texels], a power of two of at least 512.
+        reach_mm: How far outside the face oval a texel may be coloured [mm]; infinity for the whole skin.
+
+    Returns:
+        The layout, which depends on the head's topology, its mean and its texture coordinates.
 
     Raises:
-        InputError: the size is none of these.
+        InputError: The size is none of these.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> make_layout(load_head(), size=512).covered.shape
+        (512, 512)
     """
     if size < SMALLEST or size & (size - 1):
         # Under the name it has where users give it.
         raise InputError(f"texture_size: {size} is not a power of two of at least {SMALLEST}; take 1024 or 2048.")
     inside = oval_distance(head)
-    height = np.asarray(head.mean)[:, 1]
-    brows = np.asarray(landmark_points(head, head.mean))[BROWS, 1].max()
-    bare = np.minimum(inside, 2 * (brows + BARE_FOREHEAD_MM - height))  # a fringe ends more sharply than a cheek
-    inside_mm = jnp.asarray(np.stack([inside, bare], axis=1))
-    fine, coarse = (rasterize_uv(head.uv, head.uv_faces, edge) for edge in (size, COARSE))
-    distance = np.asarray(interpolate_fragments(fine, inside_mm, head.faces))
-    coarse_mm = interpolate_fragments(coarse, inside_mm, head.faces)[..., 0]
-    on_skin = np.asarray(fine.face) >= 0
-    mouth, sockets = (_covered_by_part(head, name, size) & ~on_skin for name in INTERIOR_PARTS)
-    texel = np.flatnonzero(on_skin & (distance[..., 0] > -reach_mm))
-    return TextureLayout(
-        covered=jnp.asarray(on_skin | mouth | sockets),
-        mouth=jnp.asarray(mouth),
-        sockets=jnp.asarray(sockets),
-        texel=jnp.asarray(texel.astype(np.int32)),
-        face=fine.face.reshape(-1)[texel],
-        barycentric=fine.barycentric.reshape(-1, 3)[texel],
-        oval_mm=jnp.asarray(distance[..., 0].reshape(-1)[texel]),
-        bare_mm=jnp.asarray(distance[..., 1].reshape(-1)[texel]),
-        coarse_oval_mm=jnp.where(coarse.face >= 0, coarse_mm, -jnp.inf),
-    )
+    vertices, faces = np.asarray(head.mean), np.asarray(head.faces)
+    landmarks = SurfacePoints(*(np.asarray(value) for value in head.landmarks)).interpolate(vertices, faces)
+    # A fringe ends more sharply than a cheek.
+    bare = np.minimum(inside, 2 * (landmarks[BROWS, 1].max() + BARE_FOREHEAD_MM - vertices[:, 1]))
+    inside_mm = np.stack([inside, bare], axis=1).astype(np.float32)
+
+    part, parts_uv_faces = np.asarray(head.parts_face_part), np.asarray(head.parts_uv_faces)
+    mouth, sockets = (parts_uv_faces[part == head.part_names.index(name)] for name in INTERIOR_PARTS)
+    uv = np.concatenate([head.parts_uv, head.uv])
+    # The skin comes last: where islands overlap the last face wins.
+    uv_faces = [mouth, sockets, np.asarray(head.uv_faces) + len(head.parts_uv)]
+    made = functools.partial(_make, uv, uv_faces, faces, inside_mm, size, float(reach_mm))
+    stored = stored_arrays("texture-layout", digest(uv, uv_faces, faces, inside_mm, size, float(reach_mm)), made)
+
+    def mask(name: str) -> np.ndarray:
+        return np.unpackbits(stored[name], count=size * size).astype(bool)
+
+    covered, in_mouth, in_sockets = (jnp.asarray(mask(n).reshape(size, size)) for n in ("covered", "mouth", "sockets"))
+    texel, face = np.flatnonzero(mask("reached")).astype(np.int32), stored["face"].astype(np.int32)
+    rest = ("barycentric", "oval_mm", "bare_mm", "coarse_oval_mm")
+    points = (jnp.asarray(array) for array in (texel, face, *(stored[name] for name in rest)))
+    return TextureLayout(covered, in_mouth, in_sockets, *points)
 
 
-def _covered_by_part(head: HeadModel, name: str, size: int) -> Bool[np.ndarray, "s s"]:
-    faces = np.asarray(head.parts_face_part) == head.part_names.index(name)
-    return np.asarray(rasterize_uv(head.parts_uv, head.parts_uv_faces[faces], size).face) >= 0
+def _make(
+    uv: Float[np.ndarray, "t 2"],
+    uv_faces: list[Int[np.ndarray, "_ 3"]],
+    faces: Int[np.ndarray, "f 3"],
+    inside_mm: Float[np.ndarray, "v 2"],
+    size: int,
+    reach_mm: float,
+) -> dict[str, np.ndarray]:
+    """The layout's arrays as they are stored: masks as bits, whose set ones say which texels the others are of."""
+    fine = rasterize_uv(uv, np.concatenate(uv_faces), size)
+    coarse = rasterize_uv(uv, uv_faces[-1], COARSE)
+    mouth_end = len(uv_faces[0])
+    skin_start = mouth_end + len(uv_faces[1])
+
+    def distances(face: np.ndarray, barycentric: np.ndarray) -> Float[np.ndarray, "n 2"]:
+        return np.einsum("nk,nkd->nd", barycentric, inside_mm[faces[face]])
+
+    of_texel = np.asarray(fine.face).reshape(-1)
+    skin = np.flatnonzero(of_texel >= skin_start)
+    face, barycentric = of_texel[skin] - skin_start, np.asarray(fine.barycentric).reshape(-1, 3)[skin]
+    inside = distances(face, barycentric)
+    within = inside[:, 0] > -reach_mm
+    reached = np.zeros(size * size, bool)
+    reached[skin[within]] = True
+
+    hit = np.asarray(coarse.face) >= 0
+    coarse_mm = np.full((COARSE, COARSE), -np.inf, np.float32)
+    coarse_mm[hit] = distances(np.asarray(coarse.face)[hit], np.asarray(coarse.barycentric)[hit])[:, 0]
+    return {
+        "covered": np.packbits(of_texel >= 0),
+        "mouth": np.packbits((of_texel >= 0) & (of_texel < mouth_end)),
+        "sockets": np.packbits((of_texel >= mouth_end) & (of_texel < skin_start)),
+        "reached": np.packbits(reached),
+        "face": face[within].astype(np.uint16 if len(faces) < 2**16 else np.int32),
+        "barycentric": barycentric[within],
+        "oval_mm": inside[within, 0],
+        "bare_mm": inside[within, 1],
+        "coarse_oval_mm": coarse_mm,
+    }
 
 
 def oval_distance(head: HeadModel) -> Float[np.ndarray, " v"]:

@@ -13,8 +13,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.geometry import smoothstep, vertex_normals
-from digitaltwin.render import lab_from_linear, rasterize, sample_texture, screen_points
+from digitaltwin.io._programs import stored_program
+from digitaltwin.render import lab_from_linear, rasterize
+from digitaltwin.render._shading import sample_texture
 from digitaltwin.render._window import linear_window
+from digitaltwin.render._zbuffer import screen_points
 from digitaltwin.texture._layout import SMALLEST, TextureLayout
 from digitaltwin.texture._pyramid import blur, double, halve
 from digitaltwin.types import InputError
@@ -27,7 +30,7 @@ _FEATHER = 6  # radius over which visibility ends, in texels of the smallest tex
 
 
 class Projection(NamedTuple):
-    """What a photo says about the skin."""
+    """The colours that a photo shows of the skin, and the trust in them."""
 
     linear_colour: Float[Array, "s s 3"]
     """Colours in the photo, linear light; 0 where ``weight`` is."""
@@ -55,7 +58,7 @@ def project_texture(
     focal_px: float | Float[Array, ""],
     principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"],
 ) -> Projection:
-    """Colour the texels that a photo shows.
+    """Project a photo onto the texels of the skin that it shows.
 
     The weight is the product of: visibility by the z-buffer, feathered inward; the cosine between normal and line of
     sight, from nothing at 0.25 to full at 0.6; the place on the face, ending about the oval; and, outside the oval,
@@ -63,15 +66,28 @@ def project_texture(
     collars off the head.
 
     Args:
-        image: the photo, sRGB.
-        vertices: the posed skin, camera frame [mm].
-        faces: of the skin.
-        layout: :func:`digitaltwin.texture.make_layout` of the head.
-        focal_px: focal length [px] of the photo.
-        principal_point_px: (c_x, c_y) [px].
+        image: The photo [h w 3], sRGB in [0, 1]; photos of all sizes share one program.
+        vertices: The posed skin [v 3], camera frame [mm].
+        faces: Faces of the skin [f 3].
+        layout: Texels of the head, see :func:`digitaltwin.texture.make_layout`.
+        focal_px: Focal length [px] of the photo.
+        principal_point_px: (c_x, c_y) [px], x first.
+
+    Returns:
+        Colours [s s 3] in linear light, and the weight [s s] of each.
 
     Raises:
-        InputError: no part of the face lies in the photo.
+        InputError: No part of the face lies in the photo.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> from digitaltwin.texture import make_layout
+        >>> head = load_head()
+        >>> posed = head.mean * jnp.array([[1.0, -1.0, -1.0]]) + jnp.array([[0.0, 0.0, 800.0]])
+        >>> photo, layout = np.full((200, 200, 3), 0.5, np.float32), make_layout(head, size=512)
+        >>> options = {"focal_px": 500.0, "principal_point_px": np.array([100.0, 100.0])}
+        >>> round(float(project_texture(photo, posed, head.faces, layout, **options).linear_colour.max()), 3)
+        0.214
     """
     corners = np.asarray(faces)
     used = np.zeros(len(corners), bool)
@@ -87,7 +103,7 @@ def project_texture(
         # one function for each size of texture.
         size=min(texture_size, LARGEST_VIEW),
     )
-    return _project(view, vertices, faces, layout, texture_size)
+    return project_view(view, vertices, faces, layout, size=texture_size)
 
 
 def cut_view(
@@ -101,14 +117,14 @@ def cut_view(
     """The square window of a photo around points, resampled in linear light (antialiased) to a size of its own.
 
     Args:
-        image: the photo, sRGB.
-        points: camera frame [mm].
-        focal_px: focal length [px] of the photo.
+        image: The photo, sRGB.
+        points: Points [m 3] in the camera frame [mm].
+        focal_px: Focal length [px] of the photo.
         principal_point_px: (c_x, c_y) [px].
-        size: edge of the window in its own pixels.
+        size: Edge of the window in its own pixels.
 
     Raises:
-        InputError: the points do not lie in front of the camera and within the photo.
+        InputError: The points do not lie in front of the camera and within the photo.
     """
     height, width = image.shape[:2]
     depth = points[:, 2:]
@@ -154,9 +170,9 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
     return likeness.reshape(weight.shape)
 
 
-@partial(jax.jit, static_argnames="size")
-def _project(
-    view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, size: int
+@partial(stored_program, static_argnames=("size",))
+def project_view(
+    view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, *, size: int
 ) -> Projection:
     view_size = len(view.linear)
     depth_scale = _DEPTH / view_size

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
+from digitaltwin.io._programs import stored_program
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import lab_from_linear, linear_from_srgb, srgb_from_linear
 from digitaltwin.texture._completion import face_colour
 from digitaltwin.texture._layout import COARSE
 from digitaltwin.texture._projection import Projection
-from digitaltwin.texture._pyramid import halve
+from digitaltwin.texture._pyramid import halve_to
 
 # Absorption in red, green and blue light (about 600, 545 and 460 nm) relative to green. Melanin's falls with the
 # wavelength to the power -3.33 (Jacques 1998, Skin Optics); blood takes green and blue and lets red pass.
@@ -23,21 +24,41 @@ _BLOOD = (0.0, 1.0, 0.8)
 
 
 class Skin(NamedTuple):
-    """One skin."""
+    """One of the shipped skins."""
 
     name: str
     """Gender, group and age, as in ``female-african-young``."""
     pixels: Float[np.ndarray, "s s 3"]
-    """sRGB."""
+    """Colours in sRGB, in [0, 1]."""
 
 
 def skin_paths() -> tuple[Path, ...]:
-    """The files of the shipped skins, by name."""
+    """Find the files of the shipped skins.
+
+    Returns:
+        Their paths, sorted by name; a name says gender, group and age.
+
+    Example:
+        >>> skin_paths()[0].stem
+        'female-african-young'
+    """
     return tuple(sorted(asset_path("skins/female-african-young.jpg").parent.glob("*.jpg")))
 
 
 def load_skin(path: Path, *, size: int) -> Skin:
-    """Read a skin at a texture's size (Lanczos)."""
+    """Read a skin at a texture's size, resampled by Lanczos' filter.
+
+    Args:
+        path: One of :func:`skin_paths`.
+        size: Edge of the texture [texels].
+
+    Returns:
+        Name and pixels.
+
+    Example:
+        >>> load_skin(skin_paths()[0], size=64).pixels.shape
+        (64, 64, 3)
+    """
     with Image.open(path) as picture:
         resized = picture.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     return Skin(path.stem, np.asarray(resized, np.float32) / 255)
@@ -52,8 +73,8 @@ def apply_tone(pixels: Float[Array, "h w 3"], tone: Float[Array, " 2"]) -> Float
     what else the picture shows change with it.
 
     Args:
-        pixels: sRGB, of :func:`load_skin`.
-        tone: lightness and redness, some tenths at most; ``Subjects.tone`` holds one for everybody.
+        pixels: Skin in sRGB, see :func:`load_skin`.
+        tone: Lightness and redness, some tenths at most; ``Subjects.tone`` holds one for everybody.
 
     Returns:
         sRGB; what lies outside [0, 1] is clipped.
@@ -62,32 +83,44 @@ def apply_tone(pixels: Float[Array, "h w 3"], tone: Float[Array, " 2"]) -> Float
         >>> grey = jnp.full((1, 1, 3), 0.5)
         >>> [round(float(c), 2) for c in apply_tone(grey, jnp.array([0.2, 0.0]))[0, 0]]
         [0.53, 0.55, 0.59]
+
+    Source: Jacques, "Skin Optics" (1998).
     """
     absorbed = tone[0] * jnp.array(_MELANIN) - tone[1] * jnp.array(_BLOOD)
     return srgb_from_linear(linear_from_srgb(pixels) * jnp.exp(absorbed)[None, None])
 
 
 def nearest_skin(projection: Projection) -> Skin:
-    """The skin whose face is nearest in colour (CIE Lab) to what a photo shows of one.
+    """Choose the skin whose face is nearest in colour (CIE Lab) to what a photo shows of one.
 
     Every skin is averaged over the very texels that the photo coloured, so that shadows of the nose or a turned head
     do not count.
 
     Args:
-        projection: of :func:`digitaltwin.texture.project_texture`.
+        projection: What the photo shows, see :func:`digitaltwin.texture.project_texture`.
 
     Returns:
         The skin, at the projection's size.
+
+    Example:
+        >>> seen = Projection(jnp.full((128, 128, 3), 0.03), jnp.ones((128, 128)))
+        >>> nearest_skin(seen).name.split("-")[1]
+        'african'
     """
     paths = skin_paths()
-    seen = projection.weight[..., None]
-    while seen.shape[0] > COARSE:
-        seen = halve(seen)
-    small = linear_from_srgb(jnp.stack([_thumbnail(path) for path in paths]))
-    tones = jax.vmap(lambda skin: face_colour(Projection(skin, seen[..., 0])))(small)
+    distances = skin_distances(projection, np.stack([_thumbnail(path) for path in paths]))
+    return load_skin(paths[int(np.argmin(distances))], size=projection.weight.shape[0])
+
+
+@stored_program
+def skin_distances(
+    projection: Projection, thumbnails: Float[Array, "m c c 3"] | Float[np.ndarray, "m c c 3"]
+) -> Float[Array, " m"]:
+    """Squared distances in Lab between the face's colour and that of each skin, sRGB, at the same texels."""
+    seen = halve_to(projection.weight[..., None], COARSE)[..., 0]
+    tones = jax.vmap(lambda skin: face_colour(Projection(skin, seen)))(linear_from_srgb(jnp.asarray(thumbnails)))
     distances = lab_from_linear(tones) - lab_from_linear(face_colour(projection))[None]
-    nearest = int(jnp.argmin(jnp.sum(distances**2, axis=1)))
-    return load_skin(paths[nearest], size=projection.weight.shape[0])
+    return jnp.sum(distances**2, axis=1)
 
 
 def _thumbnail(path: Path) -> Float[np.ndarray, "c c 3"]:

@@ -35,7 +35,8 @@ from digitaltwin.head.markup import (
     RIGHT_EYE,
 )
 from digitaltwin.perception import detect_landmarks, landmarks_from_mesh
-from digitaltwin.render import portrait_lighting, rasterize, render_mesh, screen_points
+from digitaltwin.render import portrait_lighting, rasterize, render_mesh
+from digitaltwin.render._zbuffer import screen_points
 from digitaltwin.types import InputError, Mesh
 
 PICTURES = 90

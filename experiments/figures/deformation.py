@@ -31,8 +31,8 @@ from digitaltwin.deformation._tube import make_tube
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
-from digitaltwin.render import picture_grid, portrait_lighting, render_mesh
-from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM
+from digitaltwin.render import portrait_lighting, render_mesh
+from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM, picture_grid
 from digitaltwin.types import Mesh
 from experiments import command
 from experiments._shared.anthropometry import Comparison, compare, draw_portrait

@@ -23,7 +23,8 @@ from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT
 from digitaltwin.io import write_image
 from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import picture_grid, portrait_camera, render_head
+from digitaltwin.render import portrait_camera, render_head
+from digitaltwin.render._portrait import picture_grid
 from digitaltwin.texture import eye_texture, load_skin, skin_paths
 from experiments import command
 

@@ -9,7 +9,8 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.render import interpolate_fragments, rasterize, screen_points
+from digitaltwin.render import rasterize
+from digitaltwin.render._zbuffer import interpolate_fragments, screen_points
 
 FOCAL = 300.0
 CENTRE = np.array([64.0, 48.0])

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digitaltwin.render import (
-    flat_lighting,
-    interpolate_fragments,
-    linear_from_srgb,
-    rasterize,
-    render_mesh,
-    screen_points,
-    srgb_from_linear,
-)
+from digitaltwin.render import flat_lighting, linear_from_srgb, rasterize, render_mesh, srgb_from_linear
+from digitaltwin.render._zbuffer import interpolate_fragments, screen_points
 from digitaltwin.texture import (
     Projection,
     complete_texture,
