@@ -1,17 +1,17 @@
-"""The subjects of the paper's Table 1: random adults of the head's population, brought to the size of real ones.
+"""The subjects of the paper's Table 1: synthetic subjects of the head's population, matched to surveys of adults.
 
 Letters: n people, i identity components, m measures.
 """
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from digitaltwin.head import HeadModel, Measurements, Subjects, measure, neutral_shape, published
-from digitaltwin.head._population import DISTANCE_BOUND, TABLE_1
+from digitaltwin.head import HeadModel, Subjects
+from digitaltwin.head._calibration import calibrate, credible
+from digitaltwin.head._population import TABLE_1
 from experiments.build_assets import head as head_asset
 from experiments.build_assets import population
 from experiments.build_assets.identity import rigid_motion
@@ -20,16 +20,14 @@ from experiments.build_assets.source import Source, gather, metric_scale
 SEED = 1
 CANDIDATES_LEAST, CANDIDATES_FACTOR = 400, 2  # per group: enough for a covariance, and to refuse some
 CANDIDATES_TEST = 40
-ROUNDS = 4  # of the correction: the widest place of a region may change, else one would do
-COEFFICIENT_BOUND = 4.0  # deviations of a single one
 SOURCE_TOLERANCE_MM = 0.5  # 0.2 is what the head's symmetric means differ by
 
 YOUNGEST, OLDEST = 18, 80
 AGE_SHAPE = (1.3, 2.6)  # of the beta distribution between them: mean 39
-OLD_SKIN_YEARS = 52  # from here on training people wear the old skin, before it a young one
-HELD_OUT_SKIN, HELD_OUT_YEARS = "middleage", (35, 59)  # the test people's skins, and the ages these suit
+OLD_SKIN_YEARS = 52  # from here on training subjects have the old skin, before it a young one
+HELD_OUT_SKIN, HELD_OUT_YEARS = "middleage", (35, 59)  # the test subjects' skins, and the ages these suit
 
-TONE_DEVIATION, TONE_LIMIT = (0.10, 0.06), 2.0  # lightness and redness; limit in deviations
+TONE_STD, TONE_LIMIT = (0.10, 0.06), 2.0  # lightness and redness; limit in standard deviations
 IRISES = {  # sRGB, and how often
     "african": (((0.20, 0.12, 0.08), 0.8), ((0.28, 0.17, 0.10), 0.2)),
     "asian": (((0.22, 0.13, 0.08), 0.7), ((0.30, 0.19, 0.11), 0.3)),
@@ -40,7 +38,7 @@ IRISES = {  # sRGB, and how often
         ((0.36, 0.44, 0.52), 0.30),
     ),
 }
-IRIS_DEVIATION = 0.02
+IRIS_STD = 0.02
 
 
 def skin_of_head(source: Source, head: HeadModel, scale: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -79,46 +77,6 @@ def project(head: HeadModel, skins: np.ndarray) -> np.ndarray:
     return np.array(coefficients)
 
 
-def calibrate(head: HeadModel, coefficients: np.ndarray, group: str) -> np.ndarray:
-    """Brings people of one group to its published measurements with the least change.
-
-    Each person's measures are moved to ``target = m* + (s* / s) (measured - m)``, m and s the mean and deviation of
-    these people, m* and s* the published ones: who had a broad nose keeps one. Of all shapes with the target measures
-    the most probable one in the people's own normal distribution of covariance C is
-
-        x + C J' (J C J')^-1 (target - measured),          J = d measures / d x,
-
-    and for measures linear in x, as distances nearly are, C J' is the covariance of coefficients and measures, and
-    J C J' that of the measures: both are taken from the people themselves. Only components that are even under the
-    mirror are moved, since the measures cannot tell left from right.
-    """
-    mirrored = np.asarray(head.identity)[:, np.asarray(head.mirror)] * np.array([-1, 1, 1], np.float32)
-    even = np.einsum("ivx,ivx->i", np.asarray(head.identity), mirrored) > 0
-    rows = [published(name, group) for name in Measurements._fields]
-    wanted_mean = np.array([row.mean_mm for row in rows])
-    wanted_deviation = np.array([row.std_mm for row in rows])
-
-    measured = measure_all(head, coefficients)
-    n = len(coefficients) - 1
-    centred, spread = coefficients - coefficients.mean(0), measured - measured.mean(0)
-    gain = np.linalg.solve(spread.T @ spread / n, spread.T @ centred / n) * even
-    target = wanted_mean + spread * (wanted_deviation / spread.std(0, ddof=1))
-    for _ in range(ROUNDS):
-        coefficients = coefficients + (target - measured) @ gain
-        measured = measure_all(head, coefficients)
-    return coefficients
-
-
-def measure_all(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
-    """Measures [n m] of people [n i], in mm."""
-    return np.stack(_measure_many(head, jnp.asarray(coefficients, jnp.float32)), axis=1).astype(np.float64)
-
-
-@jax.jit
-def _measure_many(head: HeadModel, coefficients: jax.Array) -> Measurements:
-    return jax.vmap(lambda identity: measure(head, neutral_shape(head, identity)))(coefficients)
-
-
 def draw_people(
     rng: np.random.Generator,
     source: Source,
@@ -136,17 +94,10 @@ def draw_people(
     return project(head, shape_people(source, skin, weights) * scale * sizes[:, None, None])
 
 
-def credible(head: HeadModel, coefficients: np.ndarray) -> np.ndarray:
-    """Mask [n] of the people near enough to the population's mean, as a whole and in every component."""
-    deviations = np.asarray(coefficients) / np.asarray(head.identity_deviation)
-    distances = np.sqrt(np.mean(deviations**2, axis=1))
-    return (distances < DISTANCE_BOUND) & (np.abs(deviations).max(axis=1) < COEFFICIENT_BOUND)
-
-
-def dress(
+def draw_appearance(
     rng: np.random.Generator, group: str, ages: np.ndarray, test: bool, skins: list[str]
 ) -> tuple[np.ndarray, ...]:
-    """Skin [n], tone [n 2] and iris [n 3] of people of a group: the held-out picture for the test, else one of the age.
+    """Draw skin [n], tone [n 2] and iris [n 3] of subjects of a group; a held-out skin for tests, else one of the age.
 
     MakeHuman's second picture of young Caucasian skin is its Asian one, redrawn little or not at all: a young picture
     held out of one group would leave its twin in another's training.
@@ -156,10 +107,10 @@ def dress(
     for years in ages:
         word = HELD_OUT_SKIN if test else "old" if years >= OLD_SKIN_YEARS else "young"
         choices.append(skins.index(rng.choice([name for name in mine if word in name])))
-    tone = np.clip(rng.normal(size=(len(ages), 2)), -TONE_LIMIT, TONE_LIMIT) * TONE_DEVIATION
+    tone = np.clip(rng.normal(size=(len(ages), 2)), -TONE_LIMIT, TONE_LIMIT) * TONE_STD
     colours, shares = zip(*IRISES[group.split("-")[1]])
     iris = np.array(colours)[rng.choice(len(colours), len(ages), p=shares)]
-    return np.array(choices), tone, np.clip(iris + rng.normal(0, IRIS_DEVIATION, iris.shape), 0.04, 1)
+    return np.array(choices), tone, np.clip(iris + rng.normal(0, IRIS_STD, iris.shape), 0.04, 1)
 
 
 def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subjects, dict]:
@@ -199,7 +150,7 @@ def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subje
             chosen = np.flatnonzero(taken & ((np.arange(len(ages)) >= drawn) == bool(test)))[:count]
             if len(chosen) < count:
                 raise ValueError(f"{group}: only {len(chosen)} of {count} people are credible")
-            look = dress(rng, group, ages[chosen], bool(test), skins)
+            look = draw_appearance(rng, group, ages[chosen], bool(test), skins)
             people.append((test, identity[chosen], ages[chosen], np.full(count, number), *look, np.full(count, test)))
     people.sort(key=lambda rows: rows[0])  # stable: within each half the groups stay in order
     columns = [np.concatenate(rows) for rows in list(zip(*people))[1:]]
