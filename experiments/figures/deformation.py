@@ -1,9 +1,7 @@
-"""What the representation keeps, and what new heads look like: the numbers and pictures of docs/deformation.md.
+"""Numbers and pictures of docs/deformation.md: what the representation keeps, and what new heads look like.
 
-    python -m experiments.deformation --out=docs/images
-
-Prints round-trip errors (plain and exact, float32 and float64, turned by any angle) and the measurements of new heads
-beside published ones; writes deformation-errors.png, deformation-bend.png and deformation-heads.png.
+Round-trip errors (plain and exact, float32 and float64, turned by any angle) and the measurements of new heads beside
+published ones are printed; deformation-errors.png, deformation-bend.png and deformation-heads.png are written.
 """
 
 from collections.abc import Callable
@@ -13,7 +11,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
@@ -28,17 +25,13 @@ from digitaltwin.deformation import (
 )
 from digitaltwin.deformation._methods import METHODS, make_heads
 from digitaltwin.deformation._tube import make_tube
+from digitaltwin.geometry import AXIS_FLIP
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
-from digitaltwin.io._files import make_folder
 from digitaltwin.render import portrait_lighting, render_mesh
 from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM, picture_grid
 from digitaltwin.types import Mesh
-from experiments import command
 from experiments._shared.anthropometry import Comparison, compare, draw_portrait
-
-_OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
-_QUICK = flags.DEFINE_bool("quick", False, "Only the tube: its errors and the picture of its bend.")
 
 ANGLES_DEG = (0.0, 90.0, 150.0, 180.0)
 AXIS = np.array([0.6, 0.8, 0.0])
@@ -103,16 +96,16 @@ def round_trip_table(cases: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 # Pictures
 
 
-def shoot(
+def draw_mesh(
     vertices: np.ndarray, faces: np.ndarray, values: np.ndarray, *, width_mm: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """A mesh, centred, from the front; ``values`` in [0, 1] colour its vertices from grey over yellow to red."""
+    """Render a mesh, centred, from the front; ``values`` in [0, 1] colour its vertices from grey over yellow to red."""
     ramp = jnp.asarray([[GREY, (0.95, 0.8, 0.25), (0.85, 0.3, 0.1), (0.55, 0.0, 0.1)]], jnp.float32)
     texels = ramp.shape[1]
     across = (0.5 + np.clip(values, 0, 1) * (texels - 1)) / texels  # the middle of the first texel to that of the last
     height, width = size
     middle = (vertices.max(axis=0) + vertices.min(axis=0)) / 2
-    camera = (vertices - middle) * [1, -1, -1] + [0, 0, PORTRAIT_DISTANCE_MM]
+    camera = (vertices - middle) * AXIS_FLIP + [0, 0, PORTRAIT_DISTANCE_MM]
     surface = Mesh(
         jnp.asarray(camera, jnp.float32),
         jnp.asarray(faces, jnp.int32),
@@ -149,7 +142,7 @@ def draw_errors(head: HeadModel, identities: np.ndarray) -> np.ndarray:
     for exact in (False, True):
         errors = np.asarray(round_trips(reference, jnp.asarray(shapes, jnp.float32), exact=exact))
         for name, shape, error in zip(names, shapes, errors):
-            shot = shoot(shape @ turn.T, np.asarray(head.faces), error / MOST_MM, width_mm=240.0, size=(330, 270))
+            shot = draw_mesh(shape @ turn.T, np.asarray(head.faces), error / MOST_MM, width_mm=240.0, size=(330, 270))
             shots.append(label(shot, f"{name}: {error.max():.1g} mm" if exact else f"{name}: max {error.max():.1f} mm"))
     return picture_grid(shots, len(names))
 
@@ -166,7 +159,9 @@ def draw_bend(head: HeadModel) -> np.ndarray:
     ):
         for kind, blend in (("deformation", blend_features), ("positions", blend_positions)):
             frames = blend(vertices, faces, goal)
-            shots = [shoot(frame, faces, np.zeros(len(frame)), width_mm=width_mm, size=(280, 260)) for frame in frames]
+            shots = [
+                draw_mesh(frame, faces, np.zeros(len(frame)), width_mm=width_mm, size=(280, 260)) for frame in frames
+            ]
             rows.append(label(picture_grid(shots, len(shots)), f"{name}: {kind} blended"))
     return np.concatenate(rows)
 
@@ -186,17 +181,17 @@ def blend_positions(vertices: np.ndarray, faces: np.ndarray, goal: np.ndarray) -
 # New heads
 
 
-WAYS: dict[str, tuple[str, bool]] = {
+VARIANTS: dict[str, tuple[str, bool]] = {
     "polar, about the mean of all": ("polar", False),
     "polar, about the group's mean": ("polar", True),
     "categorised PCA": ("pca", False),
     "none: subjects as they are": ("none", False),
 }
-"""Method and whether about the group, by what it is called in tables and pictures."""
+"""Method and whether about the group, by the name in tables and pictures."""
 
 
 def people_table(rows: dict[str, list[Comparison]]) -> str:
-    """Published measurements, and those of the heads of each way, as a Markdown table; in brackets what fails."""
+    """Published measurements, and those of the heads of each variant, as a Markdown table; in brackets what fails."""
     lines = [f"| measure | gender | published | {' | '.join(rows)} |", "|---" * (3 + len(rows)) + "|"]
     for same in zip(*rows.values()):
         first = same[0]
@@ -208,51 +203,45 @@ def people_table(rows: dict[str, list[Comparison]]) -> str:
 
 
 def draw_heads(
-    head: HeadModel, subjects: Subjects, draw: Callable[[str, jax.Array], dict[str, np.ndarray]]
+    head: HeadModel, subjects: Subjects, make: Callable[[str, jax.Array], dict[str, np.ndarray]]
 ) -> np.ndarray:
     """Six heads, one a group, of each method, in the skin of their closest subject."""
     shots = []
-    for name in WAYS:
-        heads = draw(name, jnp.arange(len(head.group_names)))
+    for name in VARIANTS:
+        heads = make(name, jnp.arange(len(head.group_names)))
         for column, (vertices, closest) in enumerate(zip(heads["vertices"], heads["closest"])):
             shot = draw_portrait(head, subjects, int(closest), jnp.asarray(vertices), yaws=(0.0, 0.6), size=190)
             shots.append(shot if column else label(shot, name))
     return picture_grid(shots, len(head.group_names))
 
 
-def main() -> None:
-    """Print the tables, draw the pictures."""
-    command.keep_compiled_programs()
-    folder = make_folder(_OUT.value)
+def draw(folder: Path, *, quick: bool) -> None:
+    """Print the tables and draw the pictures; only the tube's for a first look."""
     head = load_head()
     tube = make_tube(30.0, 200.0, around=48, along=41)
     cases = {"a tube bent by 150 degrees": (tube.vertices, tube.faces, tube.bent(150)[None])}
-    if not _QUICK.value:
+    if not quick:
         shapes = shapes_of_head(head, 200)
         cases |= {name: (np.asarray(head.mean), np.asarray(head.faces), each) for name, each in shapes.items()}
         write_image(folder / "deformation-errors.png", draw_errors(head, list(shapes.values())[1]))
     print(round_trip_table(cases), flush=True)
     write_image(folder / "deformation-bend.png", draw_bend(head))
-    if not _QUICK.value:
-        judge_new_heads(head, folder, 3000)
+    if not quick:
+        compare_new_heads(head, folder, 3000)
 
 
-def judge_new_heads(head: HeadModel, folder: Path, count: int) -> None:
-    """Measure new heads of every way, print them beside published adults, draw one of each group."""
+def compare_new_heads(head: HeadModel, folder: Path, count: int) -> None:
+    """Measure new heads of every method, print them beside published adults, draw one of each group."""
     populations = {about: training_population(head, about_group=about) for about in (False, True)}
 
-    def draw(name: str, groups: jax.Array) -> dict[str, np.ndarray]:
-        method, about_group = WAYS[name]
-        way = METHODS[method]
+    def make(name: str, groups: jax.Array) -> dict[str, np.ndarray]:
+        method, about_group = VARIANTS[name]
+        chosen = METHODS[method]
         keys = jax.random.split(jax.random.key(1), len(groups))
-        heads = jax.jit(partial(make_heads, way))(way.prepare(populations[about_group]), keys, groups)
+        heads = jax.jit(partial(make_heads, chosen))(chosen.prepare(populations[about_group]), keys, groups)
         return {what: np.asarray(value) for what, value in heads.items()}
 
     groups = assign_groups(jax.random.key(0), group_shares(head.group_names), count=count)
-    rows = {name: compare(head, jnp.asarray(draw(name, groups)["vertices"]), groups) for name in WAYS}
-    print(f"\n{count} new heads of each way: mean +- standard deviation, in mm\n\n{people_table(rows)}")
-    write_image(folder / "deformation-heads.png", draw_heads(head, load_subjects(), draw))
-
-
-if __name__ == "__main__":
-    command.run(main)
+    rows = {name: compare(head, jnp.asarray(make(name, groups)["vertices"]), groups) for name in VARIANTS}
+    print(f"\n{count} new heads of each method: mean +- standard deviation, in mm\n\n{people_table(rows)}")
+    write_image(folder / "deformation-heads.png", draw_heads(head, load_subjects(), make))

@@ -1,7 +1,4 @@
-"""Draws the pictures in ``docs/images`` from what ships: the avatar, landmarks, contour, expressions, people.
-
-python -m experiments.pictures --out=docs/images
-"""
+"""Pictures of the shipped head: landmarks, contour, the portrait's avatar, expressions, people of all groups."""
 
 import functools
 from pathlib import Path
@@ -10,7 +7,6 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from PIL import Image, ImageDraw
 
 from digitaltwin import create_avatar
@@ -21,15 +17,10 @@ from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from digitaltwin.io import write_image
-from digitaltwin.io._files import make_folder
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid
 from digitaltwin.texture import eye_texture, load_skin, skin_paths
-from experiments import command
-
-_OUT = flags.DEFINE_string("out", "docs/images", "folder for the pictures")
-_QUICK = flags.DEFINE_boolean("quick", False, "only the picture of the landmarks")
 
 GROUP_COLOURS = (
     (CONTOUR, (220, 30, 30)),
@@ -129,20 +120,14 @@ def draw_people(head: HeadModel) -> np.ndarray:
     return picture_grid(shots, 6)
 
 
-def main() -> None:
-    """Draw them all."""
-    command.keep_compiled_programs()
-    folder: Path = make_folder(_OUT.value)
+def draw(folder: Path, *, quick: bool) -> None:
+    """Draw them all into a folder; only the landmarks for a first look."""
     head = load_head()
     skin = load_skin(asset_path("skins/male-caucasian-young.jpg"), size=1024).pixels
     write_image(folder / "landmarks.png", draw_landmarks(head, skin))
-    if _QUICK.value:
+    if quick:
         return
     write_image(folder / "contour.png", draw_contour(head, skin))
     write_image(folder / "avatar.png", create_avatar(asset_path("portrait.png")).preview(480))
     write_image(folder / "expressions.png", draw_expressions(head, skin))
     write_image(folder / "people.png", draw_people(head))
-
-
-if __name__ == "__main__":
-    command.run(main)

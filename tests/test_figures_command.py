@@ -1,19 +1,22 @@
-"""``python -m experiments.deformation``: its table and its picture of a bend."""
+"""``python -m experiments.figures``, by its former name for a part: the table and the picture of a bend."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_table_and_the_bend(tmp_path):
     command = [sys.executable, "-m", "experiments.deformation", "--quick", f"--out={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+    assert "experiments.figures --only=deformation" in result.stderr
     row = next(line for line in result.stdout.splitlines() if line.startswith("| a tube"))
     mean, most, single, double = (float(cell.removesuffix(" mm ").strip()) for cell in row.split("|")[2:-1])
     assert 0.01 < mean < 0.2

@@ -1,0 +1,1 @@
+"""The pictures and numbers of the documents, drawn from what ships."""

@@ -1,0 +1,13 @@
+"""The former name of ``python -m experiments.figures --only=heads``, kept for scripts."""
+
+import warnings
+
+from absl import flags
+
+from experiments import command
+from experiments.figures.__main__ import main
+
+if __name__ == "__main__":
+    warnings.warn("run python -m experiments.figures --only=heads instead.", FutureWarning, stacklevel=1)
+    flags.FLAGS.set_default("only", ["heads"])
+    command.run(main)
