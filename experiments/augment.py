@@ -9,8 +9,8 @@ a flag or the folder cannot be used (one line says why and what to do), 1 after 
 
 from absl import flags
 
+from digitaltwin.cli import keep_compiled_programs, run_command
 from digitaltwin.deformation._config import METHOD_NAMES, AugmentConfig
-from experiments import command
 
 _OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")
 _COUNT = flags.DEFINE_integer("count", AugmentConfig.count, "Heads to make.", 1)
@@ -27,7 +27,7 @@ def main() -> None:
     """Read the flags, make what is missing, say where it is."""
     count, chunk = (min(_COUNT.value, 200), min(_CHUNK.value, 100)) if _QUICK.value else (_COUNT.value, _CHUNK.value)
     config = AugmentConfig(count, chunk, _SEED.value, _METHOD.value, _ORIGIN.value == "group")
-    command.keep_compiled_programs()
+    keep_compiled_programs()
     from digitaltwin.deformation._folder import augment_folder
 
     files, new = augment_folder(_OUT.value, config)
@@ -35,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

@@ -4,10 +4,10 @@ import warnings
 
 from absl import flags
 
-from experiments import command
+from digitaltwin.cli import run_command
 from experiments.figures.__main__ import main
 
 if __name__ == "__main__":
     warnings.warn("run python -m experiments.figures --only=deformation instead.", FutureWarning, stacklevel=1)
     flags.FLAGS.set_default("only", ["deformation"])
-    command.run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Heads beside published measurements of adults, and their portraits: for the commands that judge heads."""
+"""Heads beside published measurements of adults, and their portraits."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Comparison(NamedTuple):
     measure: str
     gender: str
     published_mean_mm: float
-    """What the survey predicts for these people's mixture of groups."""
+    """Mean that the survey predicts for this mixture of groups [mm]."""
     published_std_mm: float
     survey_mean_mm: float
     """Of the survey's whole sample of that gender."""
@@ -94,7 +94,7 @@ def table(rows: list[Comparison]) -> str:
     """The comparison as a Markdown table, its sources below."""
     sources = list(dict.fromkeys(row.source for row in rows))
     lines = [
-        "| measure [mm] | gender | published | source | ours | mean off | off whole survey | deviation | |",
+        "| measure [mm] | gender | published | source | subjects | mean off | off whole survey | std | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

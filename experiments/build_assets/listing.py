@@ -7,9 +7,9 @@ from digitaltwin.io._files import write_bytes
 
 INTRODUCTION = """# Shipped data
 
-All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.save_arrays`, which
-gives the same bytes for the same arrays. `python -m experiments.build_assets` builds them anew from the packages named
-here and writes this list.
+All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.save_arrays`,
+which gives the same bytes for the same arrays. `python -m experiments.build_assets` builds them anew from the packages
+named here and writes this list.
 
 | file | source package and version | licence | sha256 | what was done |
 |---|---|---|---|---|

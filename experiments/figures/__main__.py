@@ -9,7 +9,7 @@ the tables of docs/deformation.md too.
 
 from absl import flags
 
-from experiments import command
+from digitaltwin.cli import keep_compiled_programs, run_command
 
 SETS = ("heads", "deformation")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
@@ -22,7 +22,7 @@ def main() -> None:
     from digitaltwin.io._files import make_folder
     from experiments.figures import deformation, heads
 
-    command.keep_compiled_programs()
+    keep_compiled_programs()
     folder = make_folder(_OUT.value)
     for name, draw in zip(SETS, (heads.draw, deformation.draw)):
         if name in _ONLY.value:
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

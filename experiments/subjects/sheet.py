@@ -1,16 +1,9 @@
-"""Compare the shipped subjects with published measurements of adults, and draw some of them.
+"""The subjects beside the surveys: table, numbers, portraits and calipers."""
 
-    python -m experiments.subjects --out=out/subjects
-
-Prints Table 1's counts and, for women and men, each measure's published and own mean and standard deviation; writes
-subjects.json with the same numbers, subjects.png, 48 of the training people, and calipers.png, where each measure is
-taken on the mean head. Ends with 1 when a mean is more
-than 5 % off or a standard deviation more than a factor of 1.5.
-"""
+from pathlib import Path
 
 import jax
 import numpy as np
-from absl import flags
 from PIL import Image, ImageDraw
 
 from digitaltwin.geometry import project
@@ -25,25 +18,20 @@ from digitaltwin.head import (
     select_subjects,
 )
 from digitaltwin.io import write_image
-from digitaltwin.io._files import make_folder, write_json
+from digitaltwin.io._files import write_json
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid
 from digitaltwin.texture import eye_texture, load_skin
-from experiments import command
 from experiments._shared.anthropometry import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
 
-_OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
-_SIZE = flags.DEFINE_integer("size", 128, "Height of a person in the picture, in pixels.", lower_bound=32)
-_QUICK = flags.DEFINE_bool("quick", False, "Six people in the picture instead of 48.")
-
-PEOPLE_A_GROUP = {"african": 5, "asian": 9, "caucasian": 10}  # of each gender; no more are there of the first
+SHOWN_OF_A_GROUP = {"african": 5, "asian": 9, "caucasian": 10}  # of each gender; no more are there of the first
 COLUMNS = 8
 CALIPER_COLOURS = ("red", "blue", "green", "purple", "brown", "black", "darkorange", "teal", "magenta")
 
 
-def count_people(subjects: Subjects) -> dict[str, tuple[int, int]]:
-    """Training and test people of each group."""
+def count_subjects(subjects: Subjects) -> dict[str, tuple[int, int]]:
+    """Count the training and test subjects of each group."""
     group, test = np.asarray(subjects.group), np.asarray(subjects.test)
     return {
         name: (int(((group == number) & ~test).sum()), int(((group == number) & test).sum()))
@@ -51,8 +39,8 @@ def count_people(subjects: Subjects) -> dict[str, tuple[int, int]]:
     }
 
 
-def choose_people(subjects: Subjects, share: dict[str, int]) -> np.ndarray:
-    """Training people: of each group a number spread over its ages, by group."""
+def choose_subjects(subjects: Subjects, share: dict[str, int]) -> np.ndarray:
+    """Choose training subjects: of each group a number spread over its ages, by group."""
     group, test, age = (np.asarray(x) for x in (subjects.group, subjects.test, subjects.age_years))
     chosen = []
     for number, name in enumerate(subjects.group_names):
@@ -63,7 +51,7 @@ def choose_people(subjects: Subjects, share: dict[str, int]) -> np.ndarray:
 
 
 def draw_calipers(head: HeadModel, *, size: int) -> np.ndarray:
-    """The calipers of every measure on the mean head, from three sides, named in their colours."""
+    """Draw the calipers of every measure on the mean head, from three sides, named in their colours."""
     skin = load_skin(asset_path("skins/male-caucasian-young.jpg"), size=1024).pixels
     calipers, views = place_calipers(head, head.mean), []
     eyes, rest = np.asarray(eye_texture(jax.random.key(0))), np.zeros(len(head.expressions), np.float32)
@@ -83,12 +71,19 @@ def draw_calipers(head: HeadModel, *, size: int) -> np.ndarray:
     return np.concatenate(views, axis=1)
 
 
-def main() -> None:
-    """Compare, print, draw."""
-    command.keep_compiled_programs()
-    folder = make_folder(_OUT.value)
+def compare_subjects(folder: Path, *, size_px: int, quick: bool) -> None:
+    """Print the comparison, write its numbers and draw the subjects.
+
+    Args:
+        folder: An existing folder.
+        size_px: Height of a subject in the picture.
+        quick: Whether to draw six subjects instead of 48.
+
+    Raises:
+        RuntimeError: The subjects miss the published measurements.
+    """
     head, subjects = load_head(), load_subjects()
-    counts = count_people(subjects)
+    counts = count_subjects(subjects)
     training = select_subjects(subjects, ~subjects.test)
     neutral = jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, training.identity)
     rows = compare(head, neutral, training.group)
@@ -101,7 +96,7 @@ def main() -> None:
         folder / "subjects.json",
         {
             "counts": counts,
-            "limits": {"mean_percent": LARGEST_DEVIATION_PERCENT, "deviation_ratio": LARGEST_RATIO},
+            "limits": {"mean_percent": LARGEST_DEVIATION_PERCENT, "std_ratio": LARGEST_RATIO},
             "measurements": [
                 row._asdict()
                 | {"off_percent": row.off_percent, "off_survey_percent": row.off_survey_percent, "ratio": row.ratio}
@@ -110,20 +105,14 @@ def main() -> None:
             ],
         },
     )
-    share = dict.fromkeys(PEOPLE_A_GROUP, 1) if _QUICK.value else PEOPLE_A_GROUP
-    people = [
-        draw_portrait(
-            head, subjects, int(k), neutral_shape(head, subjects.identity[k]), yaws=(0.0, 0.6), size=_SIZE.value
-        )
-        for k in choose_people(subjects, share)
+    share = dict.fromkeys(SHOWN_OF_A_GROUP, 1) if quick else SHOWN_OF_A_GROUP
+    portraits = [
+        draw_portrait(head, subjects, int(k), neutral_shape(head, subjects.identity[k]), yaws=(0.0, 0.6), size=size_px)
+        for k in choose_subjects(subjects, share)
     ]
-    write_image(folder / "subjects.png", picture_grid(people, min(COLUMNS, len(people))))
-    write_image(folder / "calipers.png", draw_calipers(head, size=4 * _SIZE.value))
+    write_image(folder / "subjects.png", picture_grid(portraits, min(COLUMNS, len(portraits))))
+    write_image(folder / "calipers.png", draw_calipers(head, size=4 * size_px))
     print(f"\n{folder}: subjects.png, calipers.png, subjects.json")
     failed = [f"{row.measure} of {row.gender}" for row in rows if not row.passes]
     if failed:
         raise RuntimeError(f"the shipped subjects miss the published measurements: {', '.join(failed)}")
-
-
-if __name__ == "__main__":
-    command.run(main)

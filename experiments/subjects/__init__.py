@@ -1,0 +1,1 @@
+"""The shipped subjects beside published measurements of adults."""

@@ -1,0 +1,30 @@
+"""Compare the shipped subjects with published measurements of adults, and draw some of them.
+
+    python -m experiments.subjects --out=out/subjects
+
+Prints Table 1's counts and, for women and men, each measure's published and own mean and standard deviation; writes
+subjects.json with the same numbers, subjects.png, 48 of the training subjects, and calipers.png, where each measure is
+taken on the mean head. Ends with 1 when a mean is more than 5 % off or a standard deviation more than a factor of 1.5.
+"""
+
+from absl import flags
+
+from digitaltwin.cli import keep_compiled_programs, run_command
+from digitaltwin.io._files import make_folder
+
+_OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
+_SIZE = flags.DEFINE_integer("size", 128, "Height of a subject in the picture, in pixels.", lower_bound=32)
+_QUICK = flags.DEFINE_bool("quick", False, "Six subjects in the picture instead of 48.")
+
+
+def main() -> None:
+    """Compare, print, draw."""
+    folder = make_folder(_OUT.value)
+    keep_compiled_programs()
+    from experiments.subjects.sheet import compare_subjects
+
+    compare_subjects(folder, size_px=_SIZE.value, quick=_QUICK.value)
+
+
+if __name__ == "__main__":
+    run_command(main)
