@@ -33,7 +33,7 @@ from digitaltwin.head import (
 )
 from digitaltwin.head.markup import ALIGNMENT, MESH_POINT_COUNT
 from digitaltwin.io import load_arrays, save_arrays, write_image
-from digitaltwin.io._files import make_folder
+from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.perception import detect_landmarks
 from digitaltwin.render import HEAD_GLOSS, Lighting, head_meshes, render_mesh
 from digitaltwin.synthesis._appearance import SubjectAppearance
@@ -139,22 +139,26 @@ def make_scenes(head: HeadModel, folder: str | Path, config: SceneConfig) -> Sce
         >>> scenes.landmarks_px.shape
         (1, 104, 2)
     """
-    folder = make_folder(folder)
     subjects = load_subjects()
     chosen = draw_subjects(subjects, config)
     appearance = None  # made for the first picture that is missing
+    # The settings stand in each file, for a scene depends on them and its number alone: a folder of fewer scenes, or of
+    # an older version, is continued.
+    job = ResumableJob(folder, {})
+    names = [f"render-{number:03d}.npz" for number in range(config.count)]
     rows = []
-    for number in tqdm(range(config.count), desc="renders", unit=" renders"):
-        path = folder / f"render-{number:03d}.npz"
-        if not path.is_file():
-            appearance = appearance or SubjectAppearance(head, subjects)
-            subject = int(chosen[number])
-            scene = draw_scene(head, subjects, subject, number, config)
-            rng = np.random.default_rng([config.seed, number, 3])
-            picture = render_scene(head, scene, *appearance.textures(subject, rng), rng)
-            write_image(path.with_suffix(".png"), picture)
-            save_scene(path, detect_scene(scene, picture), number, config)
-        rows.append(_load(path, number, config))
+    with job.begin():
+        missing = set(job.missing(names))
+        for number in tqdm(range(config.count), desc="renders", unit=" renders", disable=None):
+            if names[number] in missing:
+                appearance = appearance or SubjectAppearance(head, subjects)
+                path, subject = job.folder / names[number], int(chosen[number])
+                scene = draw_scene(head, subjects, subject, number, config)
+                rng = np.random.default_rng([config.seed, number, 3])
+                picture = render_scene(head, scene, *appearance.textures(subject, rng), rng)
+                write_image(path.with_suffix(".png"), picture)
+                save_scene(path, detect_scene(scene, picture), number, config)
+            rows.append(_load(job.folder / names[number], number, config))
     scenes = Scene(*(jax.tree.map(lambda *parts: np.stack(parts), *field) for field in zip(*rows)))
     if not scenes.found.all():
         logging.info("no face found on renders %s", np.flatnonzero(~scenes.found).tolist())

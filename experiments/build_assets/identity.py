@@ -25,7 +25,7 @@ def _align(points: jax.Array, onto: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rigid_motion(points: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and translation that carry ``points`` closest to ``onto``."""
+    """Find the rotation and translation that carry ``points`` closest to ``onto``."""
     # Centred on the host: the body's origin lies a metre below the head.
     centre = points.mean(0)
     rotation, shift = (
@@ -35,10 +35,13 @@ def rigid_motion(points: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def seat_eyeball(lids: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Centres [heads 3] of a ball of the adult radius that rests behind the lid margins [heads m 3].
+    """Find the centres [heads 3] of a ball of the adult radius that rests behind the lid margins [heads m 3].
 
     Gauss-Newton on the distances to the margin; sideways the ball stays near ``guess``, which carries the pupil
     distance. MakeHuman's own eyeballs are a third too large and cut through narrow lids.
+
+    Written out, in float64 on the host, and not by :mod:`digitaltwin.solvers`: three unknowns a head, the normal matrix
+    is built in one line, and the bytes of the shipped head depend on its rounding.
     """
     stay = np.diag([10.0, 0.05, 0.05])
     centre = guess.copy()

@@ -1,5 +1,7 @@
 """Scenes: who is shown and how, and the folder they are kept in."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.synthesis import (
     YAW_BINS_DEG,
     SceneConfig,
+    _scenes,
     draw_scene,
     draw_subjects,
     make_scenes,
@@ -88,3 +91,18 @@ def test_files_with_the_former_names_are_read(head, folder, config, tmp_path):
 def test_settings_that_cannot_be_drawn_are_refused():
     with pytest.raises(InputError, match="residual_mm"):
         SceneConfig(residual_mm=-1.0)
+
+
+def test_a_damaged_file_is_made_anew_and_the_others_are_kept(head, folder, config, tmp_path, monkeypatch):
+    for path in folder.glob("*.npz"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / "render-002.npz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    monkeypatch.setattr(
+        _scenes, "SubjectAppearance", lambda *_: types.SimpleNamespace(textures=lambda *_: (None, None))
+    )
+    monkeypatch.setattr(_scenes, "render_scene", lambda *_: np.full((8, 8, 3), 0.5, np.float32))
+    monkeypatch.setattr(_scenes, "detect_scene", lambda scene, _: oracle_detections(head, scene))
+    for new, old in zip(*(jax.tree.leaves(make_scenes(head, each, config)) for each in (tmp_path, folder))):
+        np.testing.assert_array_equal(new, old)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npz", ".png"}
