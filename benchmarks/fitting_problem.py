@@ -159,7 +159,7 @@ class Model:
         looks = np.array([name.startswith("eyeLook") for name in head.expression_names])
         looks &= len(self.layout.weights) > LANDMARK_COUNT
         stiff = config.omega_r / np.where(looks, config.gaze_deviation, config.expression_deviation) ** 2
-        deviation = np.asarray(head.identity_deviation, np.float64)[:extra]
+        deviation = np.asarray(head.identity_std, np.float64)[:extra]
         self.precision = np.r_[stiff, config.omega_i / deviation**2]
         self.bound = np.r_[(0.0 if paper else 1.0) * stiff, np.zeros(extra)]
         self.rotation_precision = config.omega_r * config.lambda_q
@@ -541,7 +541,7 @@ def make_photo(
     """
     rng = np.random.default_rng(seed)
     beta = np.clip(0.3 * rng.normal(size=len(head.expressions)), 0.0, 1.0)
-    identity = np.clip(rng.normal(size=len(head.identity)), -2.0, 2.0) * np.asarray(head.identity_deviation)
+    identity = np.clip(rng.normal(size=len(head.identity)), -2.0, 2.0) * np.asarray(head.identity_std)
     mean = np.asarray(head.mean, np.float64)
     person = mean + np.tensordot(identity, np.asarray(head.identity, np.float64), 1)
     detail = np.zeros_like(mean)

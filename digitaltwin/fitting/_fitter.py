@@ -160,7 +160,7 @@ def make_fitter(
     turns_eyes = np.array([name.startswith("eyeLook") for name in head.expression_names])
     deviation = np.where(sees_irises & turns_eyes, config.gaze_deviation, config.expression_deviation)
     expression_precision = config.omega_r / deviation**2
-    identity_precision = config.omega_i / np.asarray(head.identity_deviation, np.float64) ** 2
+    identity_precision = config.omega_i / np.asarray(head.identity_std, np.float64) ** 2
     held = identity_precision if config.fit_identity else np.zeros(0)
     bound = expression_precision if config.expression_bounds else np.zeros(len(expressions))
     prior = field_prior(mean, faces, config)

@@ -69,6 +69,6 @@ def _measure_many(head: HeadModel, coefficients: Float[Array, "n i"]) -> Measure
 
 def credible(head: HeadModel, coefficients: Float[np.ndarray, "n i"]) -> Bool[np.ndarray, " n"]:
     """Find the subjects near enough to the population's mean, as a whole and in every component."""
-    deviations = np.asarray(coefficients) / np.asarray(head.identity_deviation)
+    deviations = np.asarray(coefficients) / np.asarray(head.identity_std)
     distances = np.sqrt(np.mean(deviations**2, axis=1))
     return (distances < DISTANCE_BOUND) & (np.abs(deviations).max(axis=1) < COEFFICIENT_BOUND)

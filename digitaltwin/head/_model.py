@@ -7,6 +7,7 @@ The *skin* is what is fitted, deformed and decoded. The *parts* follow it, by ta
 of the skin around them: the interior (eye sockets, mouth sock), eyeballs, teeth, tongue.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ class HeadModel:
     """Displacement of each further expression at full strength [mm]."""
     identity: Float[Array, "i v 3"]
     """Identity basis I, orthonormal over all 3v coordinates."""
-    identity_deviation: Float[Array, " i"]
+    identity_std: Float[Array, " i"]
     """Standard deviation [mm] of each identity coefficient in the population."""
     group_identity: Float[Array, "g i"]
     """Identity coefficients of the group means [mm], in the order of ``group_names``."""
@@ -99,6 +100,12 @@ class HeadModel:
     part_names: tuple[str, ...] = field(metadata={"static": True})
     """Names of the parts: mouth_sock, left_eye, right_eye, upper_teeth, lower_teeth, tongue, eye_sockets."""
 
+    @property
+    def identity_deviation(self) -> Float[Array, " i"]:
+        """Former name of ``identity_std``."""
+        warnings.warn("HeadModel.identity_deviation is identity_std now.", DeprecationWarning, stacklevel=2)
+        return self.identity_std
+
     def validate(self) -> None:
         """Check that the arrays belong together.
 
@@ -113,6 +120,7 @@ class HeadModel:
 _NAMES = ("expression_names", "other_expression_names", "group_names", "part_names")
 _BUNDLES: dict[str, type] = {"landmarks": SurfacePoints, "mesh_points": SurfacePoints, "regions": Regions}
 _ARRAYS = [f.name for f in fields(HeadModel) if f.name not in _NAMES]
+_STORED = {"identity_std": "identity_deviation"}  # names in files that differ from the fields
 
 
 def arrays_of_head(head: HeadModel) -> dict[str, np.ndarray]:
@@ -123,7 +131,7 @@ def arrays_of_head(head: HeadModel) -> dict[str, np.ndarray]:
         if name in _BUNDLES:
             arrays |= {f"{name}.{part}": np.asarray(array) for part, array in value._asdict().items()}
         else:
-            arrays[name] = np.asarray(value)
+            arrays[_STORED.get(name, name)] = np.asarray(value)
     return arrays
 
 
@@ -137,12 +145,15 @@ def head_from_arrays(arrays: Mapping[str, np.ndarray], names: Mapping[str, Any])
         ValueError: The arrays do not belong together.
     """
     parts = [f"{name}.{part}" for name, bundle in _BUNDLES.items() for part in bundle._fields]
-    host = {name: _narrowed(arrays[name]) for name in [*parts, *(name for name in _ARRAYS if name not in _BUNDLES)]}
+    stored = [*parts, *(_STORED.get(name, name) for name in _ARRAYS if name not in _BUNDLES)]
+    host = {name: _narrowed(arrays[name]) for name in stored}
     lists = {name: tuple(names[name]) for name in _NAMES}
     _check(host, lists)
     device: dict[str, Any] = jax.device_put(host)
     for name, bundle in _BUNDLES.items():
         device[name] = bundle(*(device.pop(f"{name}.{part}") for part in bundle._fields))
+    for name, in_file in _STORED.items():
+        device[name] = device.pop(in_file)
     return HeadModel(**device, **lists)
 
 
@@ -238,7 +249,7 @@ def neutral_shape(head: HeadModel, identity: Float[Array, " i"]) -> Float[Array,
 
     Args:
         head: The model.
-        identity: Identity coefficients [mm]; ``head.identity_deviation`` is their standard deviation.
+        identity: Identity coefficients [mm]; ``head.identity_std`` is their standard deviation.
 
     Returns:
         Positions [mm], head frame.

@@ -107,7 +107,7 @@ def distance(head: HeadModel, identity: Float[Array, " i"]) -> Float[Array, ""]:
     The Mahalanobis distance over the square root of the number of components,
     ``sqrt(1/i sum_j (identity_j / deviation_j)^2)``: 1 is usual.
     """
-    return jnp.sqrt(jnp.mean((identity / head.identity_deviation) ** 2))
+    return jnp.sqrt(jnp.mean((identity / head.identity_std) ** 2))
 
 
 def load_subjects(path: str | Path | None = None) -> Subjects:

@@ -88,7 +88,7 @@ def fit_identity(
     config = IdentityConfig() if config is None else config
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     basis = np.asarray(head.identity, np.float64).transpose(1, 2, 0)  # v 3 i
-    deviation = np.asarray(head.identity_deviation, np.float64)
+    deviation = np.asarray(head.identity_std, np.float64)
     areas = lumped_mass(mean, faces) * (1.0 if weights is None else weights)
     known = None if landmarks is None else landmarks.finite()
     at_landmarks = None if known is None else (known.rows @ basis.reshape(len(mean), -1)).reshape(-1, *basis.shape[1:])

@@ -95,7 +95,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
     see = jax.jit(lambda screen: rasterize(screen, faces, image_hw=(SIZE_PX, SIZE_PX)).face)
     mesh, landmarks, yaws, sheet = [], [], [], []
     for number in tqdm(range(PICTURES), desc="anchors"):
-        identity = rng.normal(size=len(head.identity_deviation)) * np.asarray(head.identity_deviation)
+        identity = rng.normal(size=len(head.identity_std)) * np.asarray(head.identity_std)
         strength = rng.exponential(EXPRESSION_SHARE, len(head.expression_names)).clip(0, 0.5)
         strength[[i for i, n in enumerate(head.expression_names) if n.startswith(("eyeLook", "tongue"))]] = 0
         neutral = neutral_shape(head, jnp.asarray(identity, jnp.float32))

@@ -65,7 +65,7 @@ def round_trips(reference: Reference, shapes: jax.Array, *, exact: bool) -> jax.
 def shapes_of_head(head: HeadModel, identities: int) -> dict[str, np.ndarray]:
     """All expressions of the mean head, and random identities."""
     rng = np.random.default_rng(0)
-    coefficients = rng.normal(size=(identities, len(head.identity_deviation))) * np.asarray(head.identity_deviation)
+    coefficients = rng.normal(size=(identities, len(head.identity_std))) * np.asarray(head.identity_std)
     mean = np.asarray(head.mean, np.float64)
     return {
         f"{len(head.expressions)} expressions": mean + np.asarray(head.expressions, np.float64),

@@ -112,7 +112,7 @@ def draw_people(head: HeadModel) -> np.ndarray:
         for number, group in enumerate(head.group_names):
             identity = np.asarray(head.group_identity[number])
             if row:
-                identity = 0.5 * identity + 0.8 * rng.normal(size=identity.shape) * np.asarray(head.identity_deviation)
+                identity = 0.5 * identity + 0.8 * rng.normal(size=identity.shape) * np.asarray(head.identity_std)
             skin = load_skin(skins[f"{group}-young"], size=1024).pixels
             camera, rest = portrait_camera(yaw=0.5, width_mm=330.0, size_px=320), no_expression(head)
             person = neutral_shape(head, jnp.asarray(identity, jnp.float32))

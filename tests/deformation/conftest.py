@@ -30,7 +30,7 @@ def head_shapes(head):
     """The 52 expressions, and 200 random identities of the shipped head."""
     rng = np.random.default_rng(0)
     mean, basis = np.asarray(head.mean, np.float64), np.asarray(head.identity, np.float64)
-    coefficients = rng.normal(size=(200, len(basis))) * np.asarray(head.identity_deviation)
+    coefficients = rng.normal(size=(200, len(basis))) * np.asarray(head.identity_std)
     expressions = mean + np.asarray(head.expressions, np.float64)
     return np.concatenate([expressions, mean + np.tensordot(coefficients, basis, 1)])
 

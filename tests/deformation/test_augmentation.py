@@ -15,7 +15,7 @@ from digitaltwin.types import InputError
 @pytest.fixture(scope="module")
 def shapes(head):
     rng = np.random.default_rng(0)
-    identity = rng.normal(size=(40, len(head.identity_deviation))) * np.asarray(head.identity_deviation) * 0.8
+    identity = rng.normal(size=(40, len(head.identity_std))) * np.asarray(head.identity_std) * 0.8
     return jax.jit(jax.vmap(neutral_shape, in_axes=(None, 0)))(head, jnp.asarray(identity, jnp.float32))
 
 

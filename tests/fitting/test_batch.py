@@ -84,7 +84,7 @@ def fitter(head):
 def heads(head):
     """Landmarks and scores of people in all poses, with half a pixel of noise."""
     rng = np.random.default_rng(0)
-    identity = 0.5 * rng.normal(size=(COUNT, len(head.identity))) * np.asarray(head.identity_deviation)
+    identity = 0.5 * rng.normal(size=(COUNT, len(head.identity))) * np.asarray(head.identity_std)
     vertices = np.asarray(head.mean) + np.einsum("bi,ivx->bvx", identity, np.asarray(head.identity))
     rotations = Rotation.from_euler("yxz", rng.uniform(-15.0, 15.0, size=(COUNT, 3)), degrees=True).as_matrix()
     translation = jnp.array([15.0, -10.0, 500.0])

@@ -115,7 +115,7 @@ def test_sliding_beats_fixed_anchors_on_turned_heads(head):
     """Of landmarks that follow the visible outline, with noise of 1 % of the eye distance."""
     truth = make_fitter(head, FitConfig(contour_reach_mm=50.0))
     rng = np.random.default_rng(0)
-    scales = 0.5 * np.asarray(head.identity_deviation) * rng.normal(size=(6, len(head.identity)))
+    scales = 0.5 * np.asarray(head.identity_std) * rng.normal(size=(6, len(head.identity)))
     neutrals = head.mean[None] + jnp.einsum("bi,ivx->bvx", jnp.float32(scales), head.identity)
     still = jnp.zeros(len(head.expressions))
     landmarks = jnp.stack(

@@ -37,7 +37,7 @@ def fitter(head):
 def person(head, fitter):
     """A neutral shape that is not the mean, an expression, and the landmarks a perfect detector would read."""
     rng = np.random.default_rng(0)
-    coefficients = 0.5 * rng.normal(size=len(head.identity)) * np.asarray(head.identity_deviation)
+    coefficients = 0.5 * rng.normal(size=len(head.identity)) * np.asarray(head.identity_std)
     neutral = np.asarray(head.mean) + np.tensordot(coefficients, np.asarray(head.identity), 1)
     expression = np.zeros(52)
     for name, value in {"jawOpen": 0.4, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.5, "browInnerUp": 0.3}.items():

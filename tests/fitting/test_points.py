@@ -25,7 +25,7 @@ def mesh_fitter(head):
 
 @pytest.fixture(scope="module")
 def somebody(head):
-    z = 0.6 * np.random.default_rng(1).normal(size=len(head.identity)) * np.asarray(head.identity_deviation)
+    z = 0.6 * np.random.default_rng(1).normal(size=len(head.identity)) * np.asarray(head.identity_std)
     return neutral_shape(head, jnp.float32(z))
 
 

@@ -13,7 +13,7 @@ from digitaltwin.head._calibration import calibrate, credible, measure_all
 def strangers(head):
     """Subjects of the head's own normal distribution about the mean of a group that they are not yet calibrated to."""
     rng = np.random.default_rng(3)
-    spread = rng.normal(size=(160, 100)) * np.asarray(head.identity_deviation)
+    spread = rng.normal(size=(160, 100)) * np.asarray(head.identity_std)
     return np.asarray(head.group_identity[4], np.float64) + spread
 
 
@@ -61,5 +61,5 @@ def test_credible_refuses_who_is_far_off(head):
     assert credible(head, identity).all()
     assert not credible(head, 2 * identity).any()
     spike = np.zeros((1, 100))
-    spike[0, 50] = 5 * float(head.identity_deviation[50])
+    spike[0, 50] = 5 * float(head.identity_std[50])
     assert not credible(head, spike)[0]

@@ -38,7 +38,7 @@ REST = jnp.zeros(len(ARKIT_EXPRESSIONS))
 @pytest.fixture(scope="module")
 def random_identity(head):
     rng = np.random.default_rng(3)
-    return jnp.asarray(rng.normal(size=len(head.identity_deviation)) * np.asarray(head.identity_deviation), jnp.float32)
+    return jnp.asarray(rng.normal(size=len(head.identity_std)) * np.asarray(head.identity_std), jnp.float32)
 
 
 def ball(points):
@@ -115,13 +115,13 @@ def test_metric_size_is_an_adults(head):
 def test_identity_basis_is_orthonormal_and_sorted(head):
     basis = np.asarray(head.identity, np.float64).reshape(len(head.identity), -1)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=2e-3)
-    deviation = np.asarray(head.identity_deviation)
-    assert np.all(np.diff(deviation) < 0)
-    assert deviation[-1] > 0
+    std = np.asarray(head.identity_std)
+    assert np.all(np.diff(std) < 0)
+    assert std[-1] > 0
 
 
 def test_group_means_are_probable(head):
-    standard = np.asarray(head.group_identity) / np.asarray(head.identity_deviation)
+    standard = np.asarray(head.group_identity) / np.asarray(head.identity_std)
     assert np.sqrt(np.mean(standard**2)) < 1.5
     assert np.linalg.norm(np.diff(head.group_identity, axis=0), axis=1).min() > 50  # and not all the same
 
@@ -277,3 +277,8 @@ def test_files_that_are_no_head_are_refused(tmp_path):
         load_head(asset_path("networks/landmark_table.npz"))
     with pytest.raises(InputError, match="cannot be read"):
         load_head(tmp_path / "absent.npz")
+
+
+def test_the_former_name_of_the_standard_deviations_warns(head):
+    with pytest.warns(DeprecationWarning, match="identity_std"):
+        np.testing.assert_array_equal(head.identity_deviation, head.identity_std)

@@ -106,7 +106,7 @@ def test_nobody_is_a_caricature(head, subjects):
     distances = np.asarray(jax.vmap(lambda identity: distance(head, identity))(subjects.identity))
     assert distances.max() < DISTANCE_BOUND
     assert 0.9 < np.median(distances) < 1.2
-    assert np.abs(np.asarray(subjects.identity) / np.asarray(head.identity_deviation)).max() < 4.1
+    assert np.abs(np.asarray(subjects.identity) / np.asarray(head.identity_std)).max() < 4.1
 
 
 def test_faces_are_nearly_symmetric_and_not_quite(head, shapes):
@@ -142,7 +142,7 @@ def test_a_group_is_told_by_its_shape(subjects):
 def test_shape_follows_age(head, subjects):
     """Age read off one half of the Asian men by ridge regression holds for the other half."""
     mine = np.flatnonzero((np.asarray(subjects.group) == 4) & ~np.asarray(subjects.test))
-    deviations = np.asarray(subjects.identity / head.identity_deviation[None])
+    deviations = np.asarray(subjects.identity / head.identity_std[None])
     age = np.asarray(subjects.age_years)
     learn, check = mine[::2], mine[1::2]
     known = deviations[learn]

@@ -62,7 +62,7 @@ def foreign(head):
         both = np.concatenate([skin, parts], axis=-2).astype(np.float64)
         return both[..., rows, :].mean(axis=-2)
 
-    deviation = np.asarray(head.identity_deviation)
+    deviation = np.asarray(head.identity_std)
     person = jnp.asarray(rng.normal(size=len(deviation)) * deviation, jnp.float32)
     neutral = neutral_shape(head, person)
     parts = parts_vertices(head, neutral, jnp.zeros(len(ARKIT_EXPRESSIONS)))
@@ -198,7 +198,7 @@ def test_identity_spans_the_same_people_as_likely(adopted, foreign):
     coefficients = modes @ basis.T
     np.testing.assert_allclose(coefficients @ basis, modes, atol=2e-3)
     covariance = coefficients.T @ coefficients
-    variance = np.asarray(adopted.identity_deviation, np.float64) ** 2
+    variance = np.asarray(adopted.identity_std, np.float64) ** 2
     np.testing.assert_allclose(covariance, np.diag(variance), atol=1e-3 * variance.max())
 
 
@@ -292,7 +292,7 @@ def test_texture_is_laid_out_as_the_shipped_atlas(head, ict_head):
 def test_a_head_is_fitted_and_exported(ict_head):
     rng = np.random.default_rng(3)
     fitter = make_fitter(ict_head, FitConfig())
-    truth = 0.7 * rng.normal(size=len(ict_head.identity_deviation)) * np.asarray(ict_head.identity_deviation)
+    truth = 0.7 * rng.normal(size=len(ict_head.identity_std)) * np.asarray(ict_head.identity_std)
     neutral = neutral_shape(ict_head, jnp.asarray(truth, jnp.float32))
     expression = jnp.zeros(52).at[ARKIT_EXPRESSIONS.index("jawOpen")].set(0.3)
     turn = Rotation.from_euler("yx", [10.0, -5.0], degrees=True).as_matrix()

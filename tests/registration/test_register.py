@@ -29,7 +29,7 @@ class Known(NamedTuple):
 @pytest.fixture(scope="module")
 def known(head) -> Known:
     rng = np.random.default_rng(3)
-    coefficients = 0.8 * np.asarray(head.identity_deviation) * rng.normal(size=len(head.identity))
+    coefficients = 0.8 * np.asarray(head.identity_std) * rng.normal(size=len(head.identity))
     person = np.asarray(head.mean, np.float64) + np.tensordot(coefficients, np.asarray(head.identity, np.float64), 1)
     for centre in person[rng.choice(np.flatnonzero(np.asarray(head.regions.face)), 8)]:
         near = np.exp(-0.5 * np.sum((person - centre) ** 2, axis=1) / 15.0**2)

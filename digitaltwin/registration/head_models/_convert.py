@@ -161,7 +161,7 @@ def adopt_head(
         "expressions": expressions,
         "other_expressions": other_expressions,
         "identity": identity.basis,
-        "identity_deviation": identity.deviation,
+        "identity_std": identity.deviation,
         "group_identity": np.zeros((len(head.group_names), len(identity.deviation))),
         "parts_mean": parts.mean,
         "parts_expressions": parts_expressions,
