@@ -40,6 +40,13 @@ def head_reference(head):
     return make_reference(head.mean, head.faces)
 
 
+@pytest.fixture(scope="session")
+def head_reference_double(head):
+    """The same in float64, for use under ``jax.enable_x64``."""
+    with jax.enable_x64(True):
+        return make_reference(head.mean, head.faces, dtype=jnp.float64)
+
+
 def _round_trip(reference, shapes, exact):
     def distances(vertices):
         anchor = vertices[reference.anchors]

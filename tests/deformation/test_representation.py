@@ -17,6 +17,10 @@ from digitaltwin.deformation._representation import deformation_gradients
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.types import InputError
 
+# One function object each, so that tests share what JAX has compiled.
+CODE, CODE_EXACTLY = jax.jit(encode), jax.jit(functools.partial(encode, exact=True))
+DECODE, GRADIENTS = jax.jit(decode), jax.jit(deformation_gradients)
+
 ANGLES = [0.0, 90.0, 150.0, 179.9, 180.0]
 AXIS = np.array([0.6, 0.8, 0.0])
 
@@ -33,11 +37,10 @@ def test_exact_features_return_every_head_in_float32(head_reference, head_shapes
     assert round_trip(head_reference, turned(head_shapes, degrees), exact=True).max() < 0.002
 
 
-def test_exact_features_return_every_head_in_float64(head, head_shapes, round_trip):
+def test_exact_features_return_every_head_in_float64(head_reference_double, head_shapes, round_trip):
     with jax.enable_x64(True):
-        reference = make_reference(head.mean, head.faces, dtype=jnp.float64)
         for degrees in ANGLES:
-            assert round_trip(reference, turned(head_shapes, degrees), exact=True).max() < 1e-6
+            assert round_trip(head_reference_double, turned(head_shapes, degrees), exact=True).max() < 1e-6
 
 
 TUBES = {
@@ -71,13 +74,12 @@ def test_plain_features_return_heads_nearly(head_reference, head_shapes, round_t
     assert 0.5 < errors.max() < 4.0  # not exact: were it, the correction would not be tested by the tests above
 
 
-def test_the_correction_is_small_and_least(head, head_shapes):
+def test_the_correction_is_small_and_least(head, head_reference_double, head_shapes):
     # Least norm: dT is in the range of K', so it is orthogonal to every change of T that Eq. 8 does not see.
     with jax.enable_x64(True):
-        reference = make_reference(head.mean, head.faces, dtype=jnp.float64)
+        reference = head_reference_double
         shape = jnp.asarray(head_shapes[60])
-        codes = [jax.jit(functools.partial(encode, exact=flag))(reference, shape) for flag in (False, True)]
-        plain, exact = map(deformation_gradients, codes)
+        plain, exact = (GRADIENTS(code(reference, shape)) for code in (CODE, CODE_EXACTLY))
         change = np.swapaxes(exact - plain, 1, 2).reshape(-1, 3)
         peer = SparsePeer(np.asarray(head.mean), np.asarray(head.faces), held=int(reference.anchors[0]))
         k = peer.operators[1][peer.free]
@@ -93,10 +95,9 @@ def test_the_correction_is_small_and_least(head, head_shapes):
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("degrees", [33.0, 150.0, 180.0, 270.0])
-def test_turning_the_mesh_turns_r_and_leaves_s(head, head_shapes, degrees, exact):
+def test_turning_the_mesh_turns_r_and_leaves_s(head_reference_double, head_shapes, degrees, exact):
     with jax.enable_x64(True):
-        reference = make_reference(head.mean, head.faces, dtype=jnp.float64)
-        code = jax.jit(functools.partial(encode, exact=exact))
+        reference, code = head_reference_double, CODE_EXACTLY if exact else CODE
         shape = head_shapes[5]  # a cheek puffed
         before, after = code(reference, jnp.asarray(shape)), code(reference, jnp.asarray(turned(shape, degrees)))
         np.testing.assert_allclose(after[:, 3:], before[:, 3:], atol=1e-9)
@@ -108,19 +109,18 @@ def test_turning_the_mesh_turns_r_and_leaves_s(head, head_shapes, degrees, exact
 
 def test_moving_and_scaling_the_mesh(head, head_reference, head_shapes):
     shape = jnp.asarray(head_shapes[5], jnp.float32)
-    code = jax.jit(encode)
-    plain = code(head_reference, shape)
-    np.testing.assert_allclose(code(head_reference, shape + jnp.array([[10.0, -20.0, 30.0]])), plain, atol=1e-4)
-    gradients = deformation_gradients(plain)
-    scaled = code(head_reference, 1.3 * shape)
-    np.testing.assert_allclose(deformation_gradients(scaled), 1.3 * gradients, atol=1e-3)
+    plain = CODE(head_reference, shape)
+    np.testing.assert_allclose(CODE(head_reference, shape + jnp.array([[10.0, -20.0, 30.0]])), plain, atol=1e-4)
+    gradients = GRADIENTS(plain)
+    scaled = CODE(head_reference, 1.3 * shape)
+    np.testing.assert_allclose(GRADIENTS(scaled), 1.3 * gradients, atol=1e-3)
     np.testing.assert_allclose(scaled[:, :3], plain[:, :3], atol=1e-4)
 
 
 def test_the_reference_itself_has_feature_zero(head_reference):
-    assert np.abs(jax.jit(encode)(head_reference, head_reference.vertices)).max() < 1e-5
+    assert np.abs(CODE(head_reference, head_reference.vertices)).max() < 1e-5
     zero = jnp.zeros((len(head_reference.vertices), 9))
-    np.testing.assert_array_equal(jax.jit(decode)(head_reference, zero), head_reference.vertices)
+    np.testing.assert_array_equal(DECODE(head_reference, zero), head_reference.vertices)
 
 
 # Continuous logarithms
@@ -135,7 +135,7 @@ def spread_of_rotations(feature, faces):
 @pytest.mark.parametrize("turn", [0.0, 100.0, 179.0])
 def test_logarithms_are_continuous_over_a_bend(slim_cylinder, slim_reference, degrees, turn):
     shape = turned(slim_cylinder.bent(degrees), turn, axis=np.array([0, 0, 1.0]))
-    feature = np.array(jax.jit(encode)(slim_reference, jnp.asarray(shape, jnp.float32)))
+    feature = np.array(CODE(slim_reference, jnp.asarray(shape, jnp.float32)))
     assert spread_of_rotations(feature, slim_cylinder.faces) < 0.3
     ends = feature[[0, -1], 2]  # about z
     np.testing.assert_allclose(abs(ends[1] - ends[0]), np.deg2rad(degrees), atol=0.05)
@@ -146,8 +146,8 @@ def test_logarithms_are_continuous_over_a_bend(slim_cylinder, slim_reference, de
 
 def test_half_a_bend_is_the_bend_by_half(slim_cylinder, slim_reference):
     shape = jnp.asarray(slim_cylinder.bent(300), jnp.float32)
-    feature = jax.jit(functools.partial(encode, exact=True))(slim_reference, shape)
-    half = np.asarray(jax.jit(decode)(slim_reference, feature / 2), np.float64)
+    feature = CODE_EXACTLY(slim_reference, shape)
+    half = np.asarray(DECODE(slim_reference, feature / 2), np.float64)
     expected = slim_cylinder.bent(150)
     centred, wanted = half - half.mean(0), expected - expected.mean(0)
     turn, _ = Rotation.align_vectors(wanted, centred)
@@ -159,20 +159,19 @@ def test_half_a_bend_is_the_bend_by_half(slim_cylinder, slim_reference):
     assert np.linalg.norm(turn.apply(linear) - wanted, axis=1).mean() > 15
 
 
-# Agreement with the referee
+# Agreement with a reference implementation
 
 
-def test_agrees_with_scipy(head, head_shapes):
+def test_agrees_with_scipy(head, head_reference_double, head_shapes):
     with jax.enable_x64(True):
-        reference = make_reference(head.mean, head.faces, dtype=jnp.float64)
+        reference = head_reference_double
         peer = SparsePeer(np.asarray(head.mean), np.asarray(head.faces), held=int(reference.anchors[0]))
-        code = jax.jit(encode)
         for shape in head_shapes[[3, 24, 60, 70]]:
-            ours, theirs = code(reference, jnp.asarray(shape)), peer.encode(shape)
-            np.testing.assert_allclose(deformation_gradients(ours), peer.gradients(shape), atol=1e-10)
-            np.testing.assert_allclose(ours, theirs, atol=1e-8)
-            np.testing.assert_allclose(decode(reference, ours), peer.decode(theirs), atol=1e-8)
-            np.testing.assert_allclose(peer.decode_refactoring(theirs), peer.decode(theirs), atol=1e-8)
+            found, expected = CODE(reference, jnp.asarray(shape)), peer.encode(shape)
+            np.testing.assert_allclose(GRADIENTS(found), peer.gradients(shape), atol=1e-10)
+            np.testing.assert_allclose(found, expected, atol=1e-8)
+            np.testing.assert_allclose(DECODE(reference, found), peer.decode(expected), atol=1e-8)
+            np.testing.assert_allclose(peer.decode_refactoring(expected), peer.decode(expected), atol=1e-8)
 
 
 def test_equation_8_as_printed_misses_by_far(head, head_shapes):
@@ -191,8 +190,8 @@ def test_equation_8_as_printed_misses_by_far(head, head_shapes):
 def test_both_solvers_give_one_answer(head, head_reference, head_shapes, degrees):
     dense = make_reference(head.mean, head.faces, dense=True)
     for shape in turned(head_shapes[[24, 60]], degrees):
-        feature = jax.jit(encode)(head_reference, jnp.asarray(shape, jnp.float32))
-        one, other = jax.jit(decode)(head_reference, feature), jax.jit(decode)(dense, feature)
+        feature = CODE(head_reference, jnp.asarray(shape, jnp.float32))
+        one, other = DECODE(head_reference, feature), DECODE(dense, feature)
         limit = 1e-4 if degrees == 0 else 2e-3  # turned by 150 degrees, vertices move 300 mm: 1e-4 is below rounding
         assert np.abs(one - other).max() < limit
 
@@ -208,8 +207,8 @@ def test_components_keep_their_own_place(cylinder, round_trip):
     bent = np.concatenate([cylinder.bent(90), cylinder.bent(-120) + [300.0, 10, 0]])
     assert round_trip(reference, bent[None], exact=True).max() < 0.01
     # Without anchors, each stays where the reference has it.
-    feature = jax.jit(encode)(reference, jnp.asarray(bent, jnp.float32))
-    decoded = jax.jit(decode)(reference, feature)
+    feature = CODE(reference, jnp.asarray(bent, jnp.float32))
+    decoded = DECODE(reference, feature)
     np.testing.assert_allclose(decoded[reference.anchors], vertices[reference.anchors], atol=1e-5)
 
 
@@ -229,7 +228,7 @@ def test_gradients_agree_with_finite_differences(slim_cylinder):
         def decoded(feature):
             return jnp.sum(weights[:, :3] * decode(reference, feature))
 
-        feature = encode(reference, shape)
+        feature = CODE(reference, shape)
         cases = [(functools.partial(coded, exact=flag), shape) for flag in (False, True)] + [(decoded, feature)]
         for function, point in cases:
             function = jax.jit(function)
@@ -273,11 +272,10 @@ def test_batches_equal_single_meshes_and_compile_once(head_reference, head_shape
     batch = jax.jit(jax.vmap(traced, in_axes=(None, 0)))
     features = batch(head_reference, shapes)
     batch(head_reference, shapes[::-1])
-    single = jax.jit(encode)
     for shape, feature in zip(shapes, features):
-        np.testing.assert_allclose(single(head_reference, shape), feature, atol=2e-5)
+        np.testing.assert_allclose(CODE(head_reference, shape), feature, atol=2e-5)
     meshes = jax.jit(jax.vmap(decode, in_axes=(None, 0)))(head_reference, features)
-    np.testing.assert_allclose(meshes[1], jax.jit(decode)(head_reference, features[1]), atol=1e-4)
+    np.testing.assert_allclose(meshes[1], DECODE(head_reference, features[1]), atol=1e-4)
 
 
 def test_a_poisoned_mesh_leaves_the_others_alone(head_reference, head_shapes):
@@ -335,9 +333,9 @@ def test_types_that_jax_does_not_have_are_refused(slim_cylinder, dtype):
 
 
 def test_features_do_not_depend_on_the_place(slim_cylinder, slim_reference):
-    code, far = jax.jit(encode), 1e4
+    far = 1e4
     shape = jnp.asarray(np.round(slim_cylinder.bent(40) * 256) / 256, jnp.float32)  # exact after the move, too
-    np.testing.assert_allclose(code(slim_reference, shape + far), code(slim_reference, shape), atol=2e-3)
+    np.testing.assert_allclose(CODE(slim_reference, shape + far), CODE(slim_reference, shape), atol=2e-3)
 
 
 def test_meshes_and_features_of_other_sizes_are_refused_by_name(slim_reference):
