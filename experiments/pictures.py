@@ -5,9 +5,11 @@ import warnings
 from absl import flags
 
 from digitaltwin.cli import run_command
-from experiments.figures.__main__ import main
+from experiments.figures import __main__ as figures
+
+flags.adopt_module_key_flags(figures)
 
 if __name__ == "__main__":
     warnings.warn("run python -m experiments.figures --only=heads instead.", FutureWarning, stacklevel=1)
     flags.FLAGS.set_default("only", ["heads"])
-    run_command(main)
+    run_command(figures.main)

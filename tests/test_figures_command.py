@@ -1,4 +1,4 @@
-"""``python -m experiments.figures``, by its former name for a part: the table and the picture of a bend."""
+"""``python -m experiments.figures``: the table, the pictures of a bend and of the landmarks; its former names."""
 
 import subprocess
 import sys
@@ -12,11 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_the_table_and_the_bend(tmp_path):
-    command = [sys.executable, "-m", "experiments.deformation", "--quick", f"--out={tmp_path}"]
+def test_the_table_the_bend_and_the_landmarks(tmp_path):
+    command = [sys.executable, "-m", "experiments.figures", "--quick", f"--out={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "experiments.figures --only=deformation" in result.stderr
     row = next(line for line in result.stdout.splitlines() if line.startswith("| a tube"))
     mean, most, single, double = (float(cell.removesuffix(" mm ").strip()) for cell in row.split("|")[2:-1])
     assert 0.01 < mean < 0.2
@@ -33,3 +32,14 @@ def test_the_table_and_the_bend(tmp_path):
     ]
     assert covered[0][0] > 0.9 * covered[0][1]
     assert covered[1][0] < 0.8 * covered[1][1]
+    with Image.open(tmp_path / "landmarks.png") as picture:
+        assert picture.size == (1800, 900)
+
+
+@pytest.mark.parametrize(("former", "only"), [("pictures", "heads"), ("deformation", "deformation")])
+def test_former_names_forward_with_a_warning(former, only):
+    command = [sys.executable, "-m", f"experiments.{former}", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"python -m experiments.figures --only={only}" in result.stderr
+    assert "--only" in result.stdout
