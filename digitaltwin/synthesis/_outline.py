@@ -13,7 +13,7 @@ from digitaltwin.geometry import camera_points
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LEFT_EYE_OUTER, NOSE, RIGHT_EYE_OUTER
 from digitaltwin.render import rasterize
-from digitaltwin.synthesis._scenes import Scene
+from digitaltwin.synthesis._scene import Scene
 from digitaltwin.texture._layout import oval_distance
 
 # A pixel across the head counts this much against one along it, when a place on the outline is looked for.

@@ -17,7 +17,7 @@ from digitaltwin.synthesis import (
     make_scenes,
     oracle_detections,
 )
-from digitaltwin.synthesis._scenes import NEUTRAL_SHARE, draw_expression
+from digitaltwin.synthesis._drawing import NEUTRAL_SHARE, draw_expression
 from digitaltwin.types import InputError
 
 
