@@ -31,7 +31,7 @@ ARKIT_EXPRESSIONS: tuple[str, ...] = tuple(
     mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft
     mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight tongueOut""".split()
 )
-"""The 52 expression units of ARKit, in the order of ``HeadModel.expressions`` and of every vector of expression coefficients."""
+"""The 52 expressions of ARKit, in the order of ``HeadModel.expressions`` and of all expression coefficients."""
 
 INTERIOR_PARTS = ("mouth_sock", "eye_sockets")
 """The parts that share the skin's texture; their rims are the skin's own."""
