@@ -62,6 +62,7 @@ CONFIGURATIONS = {
     "registration.IdentityConfig",
     "registration.NonRigidConfig",
     "registration.RegistrationConfig",
+    "synthesis.SceneConfig",
     "types.InputError",
     "types.Mesh",
     "types.check_ranges",
