@@ -25,7 +25,7 @@ from digitaltwin.deformation import (
 )
 from digitaltwin.deformation._methods import METHODS, make_heads
 from digitaltwin.deformation._tube import make_tube
-from digitaltwin.geometry import AXIS_FLIP
+from digitaltwin.geometry import camera_from_head
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
 from digitaltwin.render import portrait_lighting, render_mesh
@@ -105,7 +105,7 @@ def draw_mesh(
     across = (0.5 + np.clip(values, 0, 1) * (texels - 1)) / texels  # the middle of the first texel to that of the last
     height, width = size
     middle = (vertices.max(axis=0) + vertices.min(axis=0)) / 2
-    camera = (vertices - middle) * AXIS_FLIP + [0, 0, PORTRAIT_DISTANCE_MM]
+    camera = (vertices - middle) @ camera_from_head(np.eye(3)) + [0, 0, PORTRAIT_DISTANCE_MM]
     surface = Mesh(
         jnp.asarray(camera, jnp.float32),
         jnp.asarray(faces, jnp.int32),
