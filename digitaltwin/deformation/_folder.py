@@ -5,6 +5,7 @@ head; ``augment.json`` says how they were made. The same settings give the same 
 """
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int, Key
 from tqdm import tqdm
 
 from digitaltwin._version import __version__
@@ -73,16 +74,9 @@ def _settings(head: HeadModel, config: AugmentConfig) -> dict[str, Any]:
 def _make_chunks(
     head: HeadModel, job: ResumableJob, lengths: dict[str, int], missing: list[str], config: AugmentConfig
 ) -> None:
-    method = METHODS[config.method]
-    state = method.prepare(training_population(head, about_group=config.about_group))
+    state = METHODS[config.method].prepare(training_population(head, about_group=config.about_group))
     of_groups, of_heads = jax.random.split(jax.random.key(config.seed))
     groups = np.asarray(assign_groups(of_groups, group_shares(head.group_names), count=config.count))
-
-    @jax.jit
-    def make_some(state: Any, numbers: Array, some_groups: Array) -> dict[str, Array]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_heads, numbers)
-        heads = make_heads(method, state, keys, some_groups)
-        return {**heads, "key": jax.random.key_data(keys), "group": some_groups}
 
     done = config.count - sum(lengths[name] for name in missing)
     with tqdm(total=config.count, initial=done, unit=" heads", disable=None) as bar:
@@ -93,7 +87,17 @@ def _make_chunks(
             # differently.
             numbers = chunk * config.chunk + np.arange(-(-config.chunk // BATCH) * BATCH)
             some_groups = groups[np.minimum(numbers, config.count - 1)]
-            heads = make_some(state, jnp.asarray(numbers), jnp.asarray(some_groups))
+            heads = _make_some(of_heads, state, jnp.asarray(numbers), jnp.asarray(some_groups), method=config.method)
             arrays = {key: np.asarray(value)[: lengths[name]] for key, value in heads.items()}
             job.save(name, arrays, {"unit": "mm", "settings": "augment.json"}, compress=False)
             bar.update(lengths[name])
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _make_some(
+    key: Key[Array, ""], state: Any, numbers: Int[Array, " b"], groups: Int[Array, " b"], *, method: str
+) -> dict[str, Array]:
+    """Make the heads of some numbers, each from a key of its own."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+    heads = make_heads(METHODS[method], state, keys, groups)
+    return {**heads, "key": jax.random.key_data(keys), "group": groups}

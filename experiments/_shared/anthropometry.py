@@ -23,15 +23,21 @@ class Comparison(NamedTuple):
     """One measure of one gender."""
 
     measure: str
+    """Name of the measure."""
     gender: str
+    """Either "female" or "male"."""
     published_mean_mm: float
     """Mean that the survey predicts for this mixture of groups [mm]."""
     published_std_mm: float
+    """Standard deviation that the survey predicts for it [mm]."""
     survey_mean_mm: float
-    """Of the survey's whole sample of that gender."""
+    """Mean of the survey's whole sample of that gender [mm]."""
     source: str
+    """The survey."""
     mean_mm: float
+    """Mean of the heads compared [mm]."""
     std_mm: float
+    """Their standard deviation [mm]."""
 
     @property
     def off_percent(self) -> float:

@@ -49,15 +49,15 @@ EXPRESSION_SHARE = 0.06  # mean strength: enough to move the lips, too little to
 
 
 @dataclass
-class Casts:
-    """What the rays met, on the mean head; NaN where nothing."""
+class Hits:
+    """Places on the mean head that the rays met; NaN where they met nothing."""
 
     mesh: np.ndarray  # [pictures 468 3] mm
     landmarks: np.ndarray  # [pictures 104 3] mm
     yaw: np.ndarray  # [pictures] rad
 
 
-def cast(
+def cast_rays(
     points_px: np.ndarray, screen: np.ndarray, faces: np.ndarray, seen: np.ndarray, mean: np.ndarray
 ) -> np.ndarray:
     """Positions on the mean head under image points.
@@ -84,7 +84,7 @@ def cast(
     return position
 
 
-def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed: int = 0) -> tuple[Casts, np.ndarray]:
+def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed: int = 0) -> tuple[Hits, np.ndarray]:
     """Renders heads, runs the network, casts the rays; also returns the first pictures as a contact sheet."""
     rng = np.random.default_rng(seed)
     mean, skin_faces = np.asarray(head.mean), np.asarray(head.faces)
@@ -130,7 +130,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
         seen = np.where(seen < len(skin_faces), seen, -1)
         image_points = np.asarray(found.mesh_px)[:MESH_POINT_COUNT, :2]
         targets = np.concatenate([image_points, np.asarray(landmarks_from_mesh(jnp.asarray(image_points)))])
-        hit = cast(targets, np.asarray(screen), skin_faces, seen, mean)
+        hit = cast_rays(targets, np.asarray(screen), skin_faces, seen, mean)
         mesh.append(hit[:MESH_POINT_COUNT])
         landmarks.append(hit[MESH_POINT_COUNT:])
         yaws.append(yaw)
@@ -140,7 +140,7 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
                 shown[int(np.clip(y, 1, SIZE_PX - 2)), int(np.clip(x, 1, SIZE_PX - 2))] = (0, 1, 0)
             sheet.append(shown)
     rows = [np.concatenate(sheet[i : i + 6], 1) for i in range(0, len(sheet) - 5, 6)]
-    return Casts(np.array(mesh), np.array(landmarks), np.array(yaws)), np.concatenate(rows)
+    return Hits(np.array(mesh), np.array(landmarks), np.array(yaws)), np.concatenate(rows)
 
 
 def mirror_pairs(points: np.ndarray) -> np.ndarray:
@@ -198,12 +198,12 @@ def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return upper, lower
 
 
-def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
+def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
     """Anchors and the spread of what they were found from.
 
     Args:
         head: the model whose anchors are wanted.
-        casts: of :func:`cast_renders`.
+        hits: of :func:`cast_renders`.
         loops: the skin's border loops at the eyes and the mouth.
         mirror: [468] left-right partner of each mesh point.
 
@@ -215,7 +215,7 @@ def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirr
     mouth = max(loops, key=len)
     upper, lower = lip_loops(head, mouth)
     eyes = {np.sign(mean[loop, 0].mean()): loop for loop in loops if loop is not mouth}
-    for name, points, partner in (("mesh_points", casts.mesh, mirror), ("landmarks", casts.landmarks, LANDMARK_MIRROR)):
+    for name, points, partner in (("mesh_points", hits.mesh, mirror), ("landmarks", hits.landmarks, LANDMARK_MIRROR)):
         median = np.nanmedian(points, 0)
         median = (median + median[partner] * [-1, 1, 1]) / 2
         face, weights = on_skin(head, median)
@@ -230,7 +230,7 @@ def measure_anchors(head: HeadModel, casts: Casts, loops: list[np.ndarray], mirr
             face[which], weights[which] = on_loop(head, loop, median[which])
         arrays[f"{name}.faces"], arrays[f"{name}.barycentric"] = face, weights
         deviation = np.linalg.norm(points - median, axis=2)
-        frontal = np.abs(casts.yaw) < 0.05
+        frontal = np.abs(hits.yaw) < 0.05
         figures[name] = {
             "pictures": len(points),
             "spread_frontal_median_mm": round(float(np.nanmedian(deviation[frontal])), 2),

@@ -110,14 +110,14 @@ def build_anchors(task: Path, work: Path, out: Path) -> None:
     textures = [
         np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in sorted((out / "skins").glob("*.jpg"))
     ]
-    casts, sheet = anchors.cast_renders(head, textures, anchors.plain_eye())
+    hits, sheet = anchors.cast_renders(head, textures, anchors.plain_eye())
     Image.fromarray((np.clip(sheet, 0, 1) * 255).astype(np.uint8)).save(work / "anchors.png")
-    np.savez_compressed(work / "casts.npz", mesh=casts.mesh, landmarks=casts.landmarks, yaw=casts.yaw)
+    np.savez_compressed(work / "casts.npz", mesh=hits.mesh, landmarks=hits.landmarks, yaw=hits.yaw)
     with zipfile.ZipFile(task) as archive:
         canonical, _ = networks.read_canonical_face(archive.read(networks.CANONICAL_FACE))
     faces = np.asarray(head.faces)
     loops = head_asset.boundary_loops(faces, len(head.mean))[1:]
-    measured, figures = anchors.measure_anchors(head, casts, loops, anchors.mirror_pairs(canonical))
+    measured, figures = anchors.measure_anchors(head, hits, loops, anchors.mirror_pairs(canonical))
     logging.info("anchors: %s", figures)
     bundle = {
         name: type(getattr(head, name))(

@@ -1,18 +1,29 @@
 """A folder of new heads: chunks, resuming, seeds, and what is refused."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
+from digitaltwin.deformation import _folder, training_population
 from digitaltwin.deformation._config import AugmentConfig
 from digitaltwin.deformation._folder import augment_folder
-from digitaltwin.head import load_subjects
+from digitaltwin.head import load_head, load_subjects
 from digitaltwin.io import load_arrays
 from digitaltwin.types import InputError
 
 COUNT, CHUNK = 50, 20
 CONFIG = AugmentConfig(count=COUNT, chunk=CHUNK)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def populations():
+    """The training subjects are encoded once for each origin, not once a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(lambda about_group: training_population(load_head(), about_group=about_group))
+        patch.setattr(_folder, "training_population", lambda _, *, about_group: once(about_group))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_calibration_keeps_order_symmetry_and_what_is_right_already(head, strang
 
 def test_calibration_changes_as_little_as_it_can(head, strangers, calibrated):
     """Against autodiff: the change is of the form C J' a, so C^-1-orthogonal to all that leaves the measures alone."""
-    jacobian = jax.jacrev(lambda identity: jnp.stack(measure(head, neutral_shape(head, identity))))
+    jacobian = jax.jit(jax.jacrev(lambda identity: jnp.stack(measure(head, neutral_shape(head, identity)))))
     at_mean = np.asarray(jacobian(jnp.asarray(strangers.mean(0), jnp.float32)), np.float64)
     span = np.cov(strangers.T) @ at_mean.T
     change = calibrated - strangers
