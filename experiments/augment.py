@@ -9,7 +9,8 @@ a flag or the folder cannot be used (one line says why and what to do), 1 after 
 
 from absl import flags
 
-from digitaltwin.cli import keep_compiled_programs, run_command
+from digitaltwin.cli import run_command
+from digitaltwin.cli._command import keep_compiled_programs
 from digitaltwin.deformation._config import METHOD_NAMES, AugmentConfig
 
 _OUT = flags.DEFINE_string("out", "heads", "Folder for the chunks; made if it is missing, continued if it is not.")

@@ -9,7 +9,8 @@ the tables of docs/deformation.md too.
 
 from absl import flags
 
-from digitaltwin.cli import keep_compiled_programs, run_command
+from digitaltwin.cli import run_command
+from digitaltwin.cli._command import keep_compiled_programs
 
 SETS = ("heads", "deformation")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")

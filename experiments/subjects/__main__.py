@@ -9,7 +9,8 @@ taken on the mean head. Ends with 1 when a mean is more than 5 % off or a standa
 
 from absl import flags
 
-from digitaltwin.cli import keep_compiled_programs, run_command
+from digitaltwin.cli import run_command
+from digitaltwin.cli._command import keep_compiled_programs
 from digitaltwin.io._files import make_folder
 
 _OUT = flags.DEFINE_string("out", "out/subjects", "Folder for the results; made if it is missing.")
