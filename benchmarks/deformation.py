@@ -47,16 +47,15 @@ from benchmarks.refinement import refine
 from digitaltwin.deformation import (
     Population,
     Reference,
-    assign_groups,
     augment,
     decode,
     encode,
-    group_shares,
     make_population,
     make_reference,
     mix,
     polar_mixture,
 )
+from digitaltwin.deformation._sampling import assign_groups, group_shares
 from digitaltwin.head import load_head, load_subjects, neutral_shape
 from digitaltwin.io._files import make_folder, write_json
 from experiments import command

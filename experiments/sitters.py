@@ -21,7 +21,8 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import flat_lighting, render_mesh
-from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, aim_camera, draw_scene, render_scene
+from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, draw_scene, render_scene
+from digitaltwin.synthesis._drawing import aim_camera
 from digitaltwin.types import Mesh
 
 VIEWS = ("front", "turned")

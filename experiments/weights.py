@@ -28,13 +28,9 @@ from digitaltwin.geometry import camera_points, procrustes_alignment, project
 from digitaltwin.head import HeadModel, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from digitaltwin.io._files import make_folder, write_json
-from digitaltwin.synthesis import (
-    YAW_BINS_DEG,
-    Scene,
-    SceneConfig,
-    make_scenes,
-    outline_landmarks,
-)
+from digitaltwin.synthesis import Scene, SceneConfig, make_scenes
+from digitaltwin.synthesis._outline import outline_landmarks
+from digitaltwin.synthesis._scene import YAW_BINS_DEG
 from experiments import command
 from experiments.plotting import plt
 

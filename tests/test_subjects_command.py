@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitaltwin.head import Measurements
+from digitaltwin.head._anthropometry import Measurements
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from digitaltwin.fitting import FitConfig, fit, make_fitter
 from digitaltwin.head import load_subjects
-from digitaltwin.synthesis import SceneConfig, draw_scene, draw_subjects, oracle_detections
+from digitaltwin.synthesis import SceneConfig, draw_scene, draw_subjects
+from digitaltwin.synthesis._pictures import oracle_detections
 from digitaltwin.synthesis._scenes import save_scene
 from experiments.weights import IN_ARRAYS
 

@@ -1,4 +1,3 @@
-from ._augmentation import NewHead as NewHead
 from ._augmentation import Population as Population
 from ._augmentation import augment as augment
 from ._augmentation import make_population as make_population
@@ -8,8 +7,5 @@ from ._reference import Reference as Reference
 from ._reference import make_reference as make_reference
 from ._representation import decode as decode
 from ._representation import encode as encode
-from ._sampling import Mixture as Mixture
-from ._sampling import assign_groups as assign_groups
-from ._sampling import group_shares as group_shares
 from ._sampling import mix as mix
 from ._sampling import polar_mixture as polar_mixture

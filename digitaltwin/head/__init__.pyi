@@ -1,16 +1,12 @@
-from ._anthropometry import Measurements as Measurements
 from ._anthropometry import measure as measure
-from ._anthropometry import place_calipers as place_calipers
 from ._anthropometry import published as published
 from ._file import load_head as load_head
 from ._file import save_head as save_head
 from ._model import HeadModel as HeadModel
-from ._model import Regions as Regions
 from ._model import express as express
 from ._model import landmark_points as landmark_points
 from ._model import neutral_shape as neutral_shape
 from ._model import parts_vertices as parts_vertices
 from ._population import Subjects as Subjects
 from ._population import load_subjects as load_subjects
-from ._population import save_subjects as save_subjects
 from ._population import select_subjects as select_subjects

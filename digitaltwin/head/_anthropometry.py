@@ -63,7 +63,7 @@ class Measurements(NamedTuple):
 
 
 class Calipers(NamedTuple):
-    """The two points of every measure, in the order of :class:`Measurements`."""
+    """The two points of every measure, in the order of ``Measurements``."""
 
     first: Float[Array, "measures 3"]
     """One end of each [mm]; the subject's left one of a breadth."""
@@ -179,7 +179,7 @@ class PublishedMeasurement(NamedTuple):
     """Published mean and standard deviation of one measure in one group of adults."""
 
     measure: str
-    """Field of :class:`Measurements`."""
+    """Field of ``Measurements``."""
     group: str
     """A gender ("female") for a whole survey, or one of ``HeadModel.group_names`` ("female-asian")."""
     count: int
@@ -257,7 +257,7 @@ def published(measure: str, group: str) -> PublishedMeasurement:
     """Look up the published figures of a measure for a group, or for its gender where a survey has no groups.
 
     Args:
-        measure: Name of the measure, a field of :class:`Measurements`.
+        measure: Name of the measure, a field of ``Measurements``.
         group: Name of the group, "female-asian", or "female" for all women.
 
     Returns:
@@ -283,7 +283,7 @@ def published_mixture(measure: str, counts: Mapping[str, int]) -> tuple[float, f
     With shares w: ``mean = sum_g w_g m_g`` and ``variance = sum_g w_g (s_g^2 + (m_g - mean)^2)``.
 
     Args:
-        measure: Name of the measure, a field of :class:`Measurements`.
+        measure: Name of the measure, a field of ``Measurements``.
         counts: Number of people in each group.
 
     Returns:

@@ -1,13 +1,8 @@
 from ._appearance import SubjectAppearance as SubjectAppearance
 from ._config import SceneConfig as SceneConfig
-from ._drawing import aim_camera as aim_camera
 from ._drawing import draw_scene as draw_scene
 from ._drawing import draw_subjects as draw_subjects
-from ._outline import outline_landmarks as outline_landmarks
 from ._pictures import detect_scene as detect_scene
-from ._pictures import oracle_detections as oracle_detections
 from ._pictures import render_scene as render_scene
-from ._residual import draw_residual as draw_residual
-from ._scene import YAW_BINS_DEG as YAW_BINS_DEG
 from ._scene import Scene as Scene
 from ._scenes import make_scenes as make_scenes

@@ -39,7 +39,8 @@ def outline_landmarks(head: HeadModel, scenes: Scene, *, noise_percent: float, s
     Example:
         >>> import jax
         >>> from digitaltwin.head import load_head, load_subjects
-        >>> from digitaltwin.synthesis import SceneConfig, draw_scene, oracle_detections
+        >>> from digitaltwin.synthesis import SceneConfig, draw_scene
+        >>> from digitaltwin.synthesis._pictures import oracle_detections
         >>> head = load_head()
         >>> scene = oracle_detections(head, draw_scene(head, load_subjects(), 3, 0, SceneConfig()))
         >>> scenes = jax.tree.map(lambda part: np.asarray(part)[None], scene)

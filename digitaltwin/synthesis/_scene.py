@@ -64,7 +64,7 @@ class Scene(NamedTuple):
         """Find the bin of each scene's yaw, of many scenes.
 
         Returns:
-            Indices of bins between the borders :data:`YAW_BINS_DEG`, 0 for the first.
+            Indices of bins between the borders ``YAW_BINS_DEG``, 0 for the first.
         """
         return np.digitize(np.abs(self.angles_deg[:, 0]), YAW_BINS_DEG[1:-1])
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.head import HeadModel, Measurements, Subjects, measure, published
-from digitaltwin.head._anthropometry import published_mixture
+from digitaltwin.head import HeadModel, Subjects, measure, published
+from digitaltwin.head._anthropometry import Measurements, published_mixture
 from digitaltwin.head._population import GENDERS
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head

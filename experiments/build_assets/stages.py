@@ -13,8 +13,9 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from digitaltwin.head import load_head, save_head, save_subjects
+from digitaltwin.head import load_head, save_head
 from digitaltwin.head._model import head_from_arrays
+from digitaltwin.head._population import save_subjects
 from digitaltwin.io import load_arrays
 from digitaltwin.io._files import make_folder
 from digitaltwin.perception import _task_file as networks

@@ -14,16 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.deformation import (
-    Reference,
-    assign_groups,
-    decode,
-    encode,
-    group_shares,
-    make_reference,
-    training_population,
-)
+from digitaltwin.deformation import Reference, decode, encode, make_reference, training_population
 from digitaltwin.deformation._methods import METHODS, make_heads
+from digitaltwin.deformation._sampling import assign_groups, group_shares
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.geometry import camera_from_head
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects

@@ -7,16 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from digitaltwin.geometry import project
-from digitaltwin.head import (
-    HeadModel,
-    Measurements,
-    Subjects,
-    load_head,
-    load_subjects,
-    neutral_shape,
-    place_calipers,
-    select_subjects,
-)
+from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects, neutral_shape, select_subjects
+from digitaltwin.head._anthropometry import Measurements, place_calipers
 from digitaltwin.io import write_image
 from digitaltwin.io._files import write_json
 from digitaltwin.io.assets import asset_path

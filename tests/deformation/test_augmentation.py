@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.deformation import Mixture, augment, encode, make_population, training_population
+from digitaltwin.deformation import augment, encode, make_population, training_population
 from digitaltwin.deformation._augmentation import closest_subject, mixed_head
+from digitaltwin.deformation._sampling import Mixture
 from digitaltwin.head import load_head, neutral_shape
 from digitaltwin.types import InputError
 

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.deformation import Mixture, PolarConfig, assign_groups, group_shares, mix, polar_mixture
+from digitaltwin.deformation import PolarConfig, mix, polar_mixture
 from digitaltwin.deformation._sampling import (
+    Mixture,
+    assign_groups,
     group_components,
+    group_shares,
     polar_coefficients,
     sample_components,
     single_subject,

@@ -7,16 +7,8 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.head import (
-    Measurements,
-    landmark_points,
-    measure,
-    neutral_shape,
-    parts_vertices,
-    place_calipers,
-    published,
-)
-from digitaltwin.head._anthropometry import PUBLISHED, published_mixture
+from digitaltwin.head import landmark_points, measure, neutral_shape, parts_vertices, published
+from digitaltwin.head._anthropometry import PUBLISHED, Measurements, place_calipers, published_mixture
 from digitaltwin.head.markup import MOUTH, NOSE_TIP, RIGHT_EYE
 from digitaltwin.types import Mesh
 

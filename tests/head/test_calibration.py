@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.head import Measurements, load_subjects, measure, neutral_shape, published
+from digitaltwin.head import load_subjects, measure, neutral_shape, published
+from digitaltwin.head._anthropometry import Measurements
 from digitaltwin.head._calibration import calibrate, credible, measure_all
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from digitaltwin.head.markup import CONTOUR
-from digitaltwin.synthesis import make_scenes, outline_landmarks
+from digitaltwin.synthesis import make_scenes
+from digitaltwin.synthesis._outline import outline_landmarks
 
 
 def test_outline_moves_hidden_contour_points_outwards_only(head, folder, config):

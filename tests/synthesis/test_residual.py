@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digitaltwin.synthesis import draw_residual
+from digitaltwin.synthesis._residual import draw_residual
 
 
 def test_the_residual_is_of_its_size_and_outside_the_basis(head):

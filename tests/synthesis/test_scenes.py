@@ -8,16 +8,10 @@ import pytest
 
 from digitaltwin.head import load_subjects
 from digitaltwin.io import load_arrays, save_arrays
-from digitaltwin.synthesis import (
-    YAW_BINS_DEG,
-    SceneConfig,
-    _scenes,
-    draw_scene,
-    draw_subjects,
-    make_scenes,
-    oracle_detections,
-)
+from digitaltwin.synthesis import SceneConfig, _scenes, draw_scene, draw_subjects, make_scenes
 from digitaltwin.synthesis._drawing import NEUTRAL_SHARE, draw_expression
+from digitaltwin.synthesis._pictures import oracle_detections
+from digitaltwin.synthesis._scene import YAW_BINS_DEG
 from digitaltwin.types import InputError
 
 

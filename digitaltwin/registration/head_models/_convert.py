@@ -31,7 +31,8 @@ from trimesh.triangles import closest_point, points_to_barycentric
 
 from digitaltwin.geometry import SurfacePoints, SurfaceTree, interpolation_matrix
 from digitaltwin.geometry._topology import boundary_vertices
-from digitaltwin.head import HeadModel, Regions, load_head, parts_vertices
+from digitaltwin.head import HeadModel, load_head, parts_vertices
+from digitaltwin.head._model import Regions
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, INTERIOR_PARTS
 from digitaltwin.registration._identity import IdentityConfig
 from digitaltwin.registration._nonrigid import NonRigidConfig
