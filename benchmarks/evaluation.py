@@ -41,17 +41,11 @@ from absl import flags
 from benchmarks import machine
 from benchmarks.extras import find, require
 from benchmarks.refinement import refine
-from digitaltwin.evaluation import (
-    LANDMARKS,
-    Comparison,
-    Pair,
-    ProtocolConfig,
-    compare_surfaces,
-    evaluate_pair,
-)
+from digitaltwin.evaluation import Comparison, Pair, ProtocolConfig, compare_surfaces, evaluate_pair
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import LANDMARKS
 from digitaltwin.io._files import make_folder, write_bytes, write_json
 from experiments import command
 
@@ -240,7 +234,7 @@ def measure_peer(
     agreement = [
         float(np.abs(theirs - mine)[np.isfinite(mine)].max())
         for theirs, mine in zip(
-            both_ways(peer, found.placement, prediction, scan), (found.prediction_mm, found.scan_mm)
+            both_ways(peer, found.scan_from_prediction, prediction, scan), (found.prediction_mm, found.scan_mm)
         )
     ]
     if not max(agreement) < AGREEMENT_MM:

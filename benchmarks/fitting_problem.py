@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.refinement import refine
 from digitaltwin.fitting import mesh_points_of
-from digitaltwin.geometry import SurfacePoints, cotangent_stiffness, interpolation_matrix, lumped_mass
+from digitaltwin.geometry import SurfacePoints, cotangent_stiffness, lumped_mass
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.geometry._topology import edges
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import (

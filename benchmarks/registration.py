@@ -23,16 +23,15 @@ from absl import flags
 
 from benchmarks import machine
 from benchmarks.refinement import refine
-from digitaltwin.geometry import interpolation_matrix
+from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.registration import (
-    Landmarks,
     Registration,
     find_landmarks,
-    lay_over,
+    nonrigid_icp,
     register_scan,
     scan_distances,
     transfer_texture,
@@ -81,7 +80,7 @@ def measure(scan: Mesh, *, repetitions: int) -> dict[str, Any]:
 def errors(head: HeadModel, found: Registration) -> dict[str, float]:
     """How near the skin is to the scan and its landmarks [mm]."""
     distances = scan_distances(head, found)
-    judged = distances.distances_mm[distances.judged]
+    judged = distances.distances_mm[distances.valid]
     return {
         "mean_mm": float(judged.mean()),
         "largest_mm": float(judged.max()),
@@ -104,12 +103,12 @@ def measure_steps(scan: Mesh, *, repetitions: int) -> dict[str, dict[str, float]
     faces, known = np.asarray(head.faces), np.isfinite(begin.landmarks).all(axis=1)
     on_faces, barycentric = (np.asarray(part)[known] for part in head.landmarks)
     positions = begin.landmarks[known]
-    marks = Landmarks(interpolation_matrix(faces[on_faces], barycentric, len(begin.model)), positions)
+    marks = (SurfacePoints(on_faces, barycentric), positions)
     source = trimesh.Trimesh(begin.model, faces, process=False)
     target = trimesh.Trimesh(begin.scan.vertices, begin.scan.faces, process=False)
     given = {"source_landmarks": (on_faces, barycentric), "target_positions": positions}
     solvers: dict[str, Callable[[], Any]] = {
-        "ours": lambda: lay_over(begin.model, faces, begin.scan, landmarks=marks),
+        "ours": lambda: nonrigid_icp(begin.model, faces, begin.scan, landmarks=marks),
         "trimesh, nricp_amberg": lambda: trimesh.registration.nricp_amberg(source, target, **given),
         "trimesh, nricp_sumner": lambda: trimesh.registration.nricp_sumner(source, target, **given),
     }

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from digitaltwin.evaluation import read_landmarks
 from digitaltwin.geometry import Camera, camera_points, procrustes_alignment
 from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import read_landmarks
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import flat_lighting, render_mesh
@@ -51,7 +51,7 @@ class Sitter(NamedTuple):
     """The neutral face [mm], in any frame."""
     faces: Int[np.ndarray, "f 3"]
     landmarks: Float[np.ndarray, "7 3"]
-    """The seven of :data:`digitaltwin.evaluation.LANDMARKS`."""
+    """The seven of :data:`digitaltwin.io.LANDMARKS`."""
     within: Float[np.ndarray, "v 3"] | None
     """What of the shape the identity basis holds, head frame; None of the scan, which has a topology of its own."""
 

@@ -33,24 +33,24 @@ MOST_EXPORTS_OF_A_ROOM = 33  # 18 at the end
 # How many faults a room may still have, while the docstrings are being rewritten. Lower it when you mend one.
 FAULTS_LEFT: dict[str, int] = {
     "avatar": 24,
-    "evaluation": 37,
+    "evaluation": 0,
     "export": 0,
     "fitting": 41,
-    "geometry": 40,
-    "io": 27,
+    "geometry": 0,
+    "cli": 0,
+    "io": 0,
     "perception": 17,
-    "registration": 38,
-    "registration.head_models": 6,
+    "registration": 0,
     "render": 0,
     "solvers": 55,
     "sparse": 7,
     "texture": 0,
 }
 
-TWO_PATHS = {"registration"}  # rooms of which another room offers a name too; none at the end
+TWO_PATHS: set[str] = set()  # rooms of which another room offers a name too; none at the end
 
 # Examples that take a minute, so that no doctest runs them.
-LONG_EXAMPLES = {"create_avatar"}
+LONG_EXAMPLES = {"avatar_from_scan", "convert_head_model", "create_avatar", "find_landmarks"}
 
 # What flags and command lines read, before JAX is needed.
 CONFIGURATIONS = {
@@ -67,13 +67,7 @@ CONFIGURATIONS = {
     "types.Mesh",
     "types.check_ranges",
 }
-STILL_IMPORT_JAX = {  # none at the end
-    "evaluation.ProtocolConfig",
-    "geometry.IcpConfig",
-    "registration.IdentityConfig",
-    "registration.NonRigidConfig",
-    "registration.RegistrationConfig",
-}
+STILL_IMPORT_JAX: set[str] = set()  # none at the end
 
 # What scripts outside the repository rely on, by the modules they import it from.
 KEPT = """
@@ -307,7 +301,7 @@ def faults_of(export: Export) -> list[str]:
 
 
 def test_every_room_has_a_front():
-    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= set(ROOMS)
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= {"cli", *ROOMS}
 
 
 def test_modules_behind_the_fronts_are_private():

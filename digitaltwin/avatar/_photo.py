@@ -7,9 +7,6 @@ be called, batched and replaced separately; nothing here computes anything.
 """
 
 import functools
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +16,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Array, Float
 
+from digitaltwin._stages import stage
 from digitaltwin.avatar._report import UNUSABLE_PERCENT, doubts, make_report, residuals
 from digitaltwin.export import head_primitives, preview, write_glb
 from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
@@ -85,12 +83,12 @@ class Avatar:
         """
         folder = make_folder(folder)
         seconds = dict(self.report["seconds"])
-        with _stage(seconds, "export"):
+        with stage(seconds, "export"):
             pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
             primitives = head_primitives(self.head, self.neutral, self.neutral_parts, **pictures)
             write_glb(folder / "avatar.glb", primitives, self.head.expression_names)
             write_image(folder / "texture.png", self.texture)
-        with _stage(seconds, "preview"):
+        with stage(seconds, "preview"):
             write_image(folder / "preview.png", self.preview())
         write_json(folder / "report.json", {**self.report, "seconds": seconds})
 
@@ -158,13 +156,13 @@ def create_avatar(
         ((512, 512, 3), 1)
     """
     seconds: dict[str, float] = {}
-    with _stage(seconds, "read"):
+    with stage(seconds, "read"):
         photo = _as_photo(image, focal_px)
-    with _stage(seconds, "prepare"):
+    with stage(seconds, "prepare"):
         shop = _default_workshop(texture_size, isinstance(shape, str)) if workshop is None else workshop
-    with _stage(seconds, "landmarks"):
+    with stage(seconds, "landmarks"):
         face = detect_landmarks(photo.pixels, perception=shop.perception)
-    with _stage(seconds, "fit"):
+    with stage(seconds, "fit"):
         result, start = _fit(shop, photo, face, shape)
         measured = residuals(shop.head, shop.fitter, face, result)
         if measured["held_out_mesh_points"] > UNUSABLE_PERCENT:
@@ -174,7 +172,7 @@ def create_avatar(
             )
         for sentence in doubts(result, measured):
             logging.warning("%s", sentence)
-    with _stage(seconds, "texture"):
+    with stage(seconds, "texture"):
         camera = result.camera
         projection = project_texture(
             photo.pixels,
@@ -198,14 +196,6 @@ def create_avatar(
     return Avatar(
         shop.head, photo, face, result, np.asarray(result.neutral), np.asarray(neutral_parts), texture, eye, report
     )
-
-
-@contextmanager
-def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - start, 4)
-    logging.debug("%s: %.2f s", name, seconds[name])
 
 
 def _as_photo(image: Any, focal_px: float | None) -> Photo:

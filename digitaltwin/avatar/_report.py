@@ -112,8 +112,8 @@ def make_report(
         "photo": {
             "height_px": height,
             "width_px": width,
-            "original_height_px": photo.original_size[0],
-            "original_width_px": photo.original_size[1],
+            "original_height_px": photo.original_hw[0],
+            "original_width_px": photo.original_hw[1],
             "focal_px": photo.focal_px,
             "notes": list(photo.notes),
         },

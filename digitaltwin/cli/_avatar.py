@@ -20,7 +20,6 @@ from digitaltwin.cli._command import (
     Command,
     Speaker,
     define_common,
-    programs_stored,
     report_defect,
 )
 from digitaltwin.io._files import check_folder, reason, whole_folder, write_bytes
@@ -176,11 +175,13 @@ def _make(photo: Path, folder: Path, settings: dict) -> None:
     """Make an avatar and write its files, all or none; this is where JAX is imported."""
     with stage({}, "start"):
         from digitaltwin.avatar import create_avatar
+        from digitaltwin.io._store import note_programs_stored
     avatar = create_avatar(photo, focal_px=settings["focal_px"], texture_size=settings["texture_size"])
     described = {**avatar.report["photo"], "file": photo.name, "sha256": _digest(photo)}
     avatar = replace(avatar, report={**avatar.report, "photo": described})
     with whole_folder(folder) as temporary:
         avatar.save(temporary)
+    note_programs_stored()
 
 
 def check_file(photo: Path) -> None:
@@ -204,6 +205,8 @@ def _trouble(photo: Path) -> str | None:
 
 
 def _compiling() -> str:
+    from digitaltwin.io._store import programs_stored
+
     return "" if programs_stored() else " (compiling once, about a minute)"
 
 

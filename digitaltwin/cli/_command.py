@@ -5,13 +5,14 @@ Nothing here imports JAX, NumPy or Pillow, so that ``--help``, a mistyped flag a
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
@@ -24,7 +25,8 @@ DONE, DEFECT, UNUSABLE_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: the work is done; a defect of this program; the input cannot be used, and one line says why; SIGINT."""
 
 _HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
-_CACHE_BYTES = 1_000_000_000
+_PROGRAMS = "jax-programs-"
+_ABANDONED_S = 30 * 86400.0
 _MIN_COMPILE_S = 0.1  # the chain has hundreds of smaller programs, which compile faster than a cache of them is kept
 
 
@@ -65,7 +67,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     return guard(lambda: command.work(values, rest))
 
 
-def run_command(main: Callable[[], int | None]) -> None:
+def run_command(main: Callable[[], int | None], *, arguments: Sequence[str] | None = None) -> None:
     """Run a command whose flags are absl's global ones, and leave the process with its exit code.
 
     For programs outside the library: ``python -m experiments.subjects``, ``python -m benchmarks.fitting``. The flags
@@ -73,20 +75,23 @@ def run_command(main: Callable[[], int | None]) -> None:
 
     Args:
         main: Does the work, and raises :class:`~digitaltwin.types.InputError` where the input cannot be used.
+        arguments: The command line with the program's name; that of this process by default.
 
     Raises:
         SystemExit: Always, with 0 when done, 1 after a defect, 2 for unusable input, 130 after SIGINT.
 
     Example:
-        >>> run_command(lambda: print("done"))  # doctest: +SKIP
-        done
+        >>> run_command(lambda: None, arguments=["program"])
+        Traceback (most recent call last):
+        SystemExit: 0
     """
+    arguments = sys.argv if arguments is None else arguments
     try:
         module_help = sys.modules["__main__"].__doc__ or ""
-        if not _HELP.isdisjoint(_before_dashes(sys.argv[1:])):
+        if not _HELP.isdisjoint(_before_dashes(arguments[1:])):
             print(f"{module_help.strip()}\n\nFlags:\n{_flag_texts(_main_flags())}")
             sys.exit(DONE)
-        rest = flags.FLAGS(sys.argv)[1:]
+        rest = flags.FLAGS(arguments)[1:]
         if rest:
             raise flags.Error(f"{rest[0]}: every argument needs the name of its flag")
     except flags.Error as error:
@@ -160,35 +165,34 @@ def help_text(command: Command) -> str:
 def keep_compiled_programs() -> None:
     """Keep what JAX compiles on disk, so that the next process need not compile it again.
 
-    In JAX's own choice of folder (``JAX_COMPILATION_CACHE_DIR``) if it has one, whose size is then the owner's affair;
-    else in the user's cache folder, up to 1 GB, of which the longest unused goes first. A folder that cannot be written
-    only costs time: it is done without.
+    Avatars need no such thing, as their programs are stored by the library itself (:mod:`digitaltwin.io._programs`);
+    this is for all else that a command compiles. It goes where JAX is told to keep it (``JAX_COMPILATION_CACHE_DIR``),
+    else into a folder of the user's cache that belongs to the package's present sources. A folder that cannot be
+    written only costs time: it is done without.
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            folder = make_folder(_programs_folder())
-        except InputError:
-            return
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
-    # JAX's default would leave out what compiles in under a second, which together is most of the chain.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
+    from digitaltwin.io._store import package_sources, store_folder
 
-
-def programs_stored() -> bool:
-    """Whether an earlier process has left compiled programs, so that this one need not compile them."""
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or _programs_folder())
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
+        return
+    base = store_folder()
+    if base is None:
+        return
+    folder = base / f"{_PROGRAMS}{package_sources().split()[-1][:16]}"
     try:
-        return any(entry.name.endswith("-cache") for entry in os.scandir(folder))
-    except OSError:
-        return False
-
-
-def _programs_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "digitaltwin" / "programs"
+        make_folder(folder)
+        for other in base.glob(f"{_PROGRAMS}*"):  # of sources that have changed since
+            if other != folder and other.stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(other, ignore_errors=True)
+    except (InputError, OSError):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", -1)  # a bound would mean a locked look at all of it each time
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # they would put the folder's path into keys
+    # JAX's default would leave out what compiles in under a second, which together is most of a command.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
 
 
 def _before_dashes(arguments: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def work(values: flags.FlagValues, _: list[str]) -> None:
                 predictions, scans, groups = make_example(make_folder(out / "example"))
             layout = "folders" if values.quick else values.layout
             pairs, config, measure = find_layout(layout, predictions, scans, groups=groups, images=values.images)
-        config = replace(config, by_area=values.by_area, bent=values.bent, unit_mm=values.unit_mm)
+        config = replace(config, by_area=values.by_area, dense_correspondence=values.bent, unit_mm=values.unit_mm)
         if values.with_scale is not None:
             config = replace(config, icp=replace(config.icp, with_scale=values.with_scale))
         quiet = True if values.quiet else None

@@ -17,8 +17,8 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from digitaltwin.geometry import check_surface, cotangent_stiffness
-from digitaltwin.geometry._surface import refuse_where
+from digitaltwin.geometry import cotangent_stiffness
+from digitaltwin.geometry._surface import check_surface, refuse_where
 from digitaltwin.sparse import BlockedMatrix, Factor, block_matrix, factor_dense, factor_dissected, patches_of
 from digitaltwin.types import InputError
 
@@ -100,9 +100,8 @@ def make_reference(
         The reference. Meshes of the same faces can be encoded against it.
 
     Raises:
-        InputError: The mesh is no such manifold (:func:`digitaltwin.geometry.check_surface` names the vertices or
-            faces), vertices have fewer than three neighbours, or the faces around one cancel; or JAX does not have the
-            dtype.
+        InputError: The mesh is no such manifold (the vertices or faces are named), vertices have fewer than three
+            neighbours, or the faces around one cancel; or JAX does not have the dtype.
 
     Example:
         >>> import numpy as np

@@ -15,27 +15,27 @@ Stirling/ESRC in the FG2018 challenge (https://github.com/patrikhuber/fg2018-com
     PREDICTIONS/HQ/F1008_*.obj, LQ/...          what a method makes of a photo of good or low quality
     PREDICTIONS/HQ/F1008_*.npy                  or .txt, .lnd: its landmarks
 
-The landmarks of both are :data:`digitaltwin.evaluation.CHALLENGE_LANDMARKS`. How the challenges align and crop:
+The landmarks of both are :data:`digitaltwin.io.CHALLENGE_LANDMARKS`. How the challenges align and crop:
 :meth:`ProtocolConfig.now` and :meth:`ProtocolConfig.fg2018`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from digitaltwin.evaluation._landmarks import LANDMARK_FORMATS
 from digitaltwin.evaluation._protocol import EVERYBODY, Pair, find_predictions, refuse_missing
 from digitaltwin.io._files import FilePath, reason
+from digitaltwin.io._landmark_files import LANDMARK_FORMATS
 from digitaltwin.types import InputError
 
 NOW_IMAGES = "imagepathsvalidation.txt"
 
 
 def find_now_pairs(predictions: FilePath, dataset: FilePath, *, images: FilePath | None = None) -> list[Pair]:
-    """The photos of the NoW challenge, with predictions and scans; groups are its four kinds of photos.
+    """Find the photos of the NoW challenge, with predictions and scans; groups are its four kinds of photos.
 
     Args:
-        predictions: Folder as above.
-        dataset: Folder as above.
+        predictions: Folder of the predictions, laid out as the challenge asks.
+        dataset: Folder of the challenge's data.
         images: The list of the photos; the dataset's of the validation set by default.
 
     Returns:
@@ -43,6 +43,21 @@ def find_now_pairs(predictions: FilePath, dataset: FilePath, *, images: FilePath
 
     Raises:
         InputError: The list cannot be read, or one of its photos lacks a prediction, a scan or landmarks; names those.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> (folder / NOW_IMAGES).write_text("anna/selfie/one.jpg")
+        19
+        >>> files = ("scans/anna/a.obj", "scans_lmks_onlypp/anna/a.pp", "anna/selfie/one.obj", "anna/selfie/one.npy")
+        >>> for file in files:
+        ...     (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        ...     (folder / file).touch()
+        >>> [(pair.name, pair.group) for pair in find_now_pairs(folder, folder)]
+        [('anna/selfie/one', 'selfie')]
+
+    Source: Sanyal et al., Learning to regress 3D face shape and expression from an image without 3D supervision, CVPR
+    2019.
     """
     predictions, dataset = Path(predictions), Path(dataset)
     listed = dataset / NOW_IMAGES if images is None else Path(images)
@@ -81,21 +96,32 @@ def find_now_pairs(predictions: FilePath, dataset: FilePath, *, images: FilePath
 
 
 def find_stirling_pairs(predictions: FilePath, dataset: FilePath) -> list[Pair]:
-    """Predictions with the Stirling/ESRC scans of their subjects; groups are their folders.
+    """Find predictions of the FG2018 challenge, and the Stirling/ESRC scans of their subjects; groups are folders.
 
     A prediction's subject is what stands before the first underscore of its name. Upper and lower case are one, since
     the published files mix them.
 
     Args:
-        predictions: Folder as above; meshes may lie in it or in its folders. One ``landmarks.csv`` in it, rows
-            ``landmark,vertex``, serves those that have no own landmarks.
-        dataset: Folder as above.
+        predictions: Folder of the predictions; meshes may lie in it or in its folders. One ``landmarks.csv`` in it,
+            rows ``landmark,vertex``, serves those that have no own landmarks.
+        dataset: Folder of the scans and their annotations.
 
     Returns:
         The pairs, by name.
 
     Raises:
         InputError: There are no predictions, or one has no neutral scan or landmarks; names those.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for file in ("data/F1_N.obj", "data/F1_N.lnd", "mine/HQ/F1_a.obj", "mine/HQ/F1_a.npy"):
+        ...     (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        ...     (folder / file).touch()
+        >>> [(pair.name, pair.group) for pair in find_stirling_pairs(folder / "mine", folder / "data")]
+        [('HQ/F1_a', 'HQ')]
+
+    Source: Feng et al., Evaluation of dense 3D reconstruction from 2D face images in the wild, FG 2018.
     """
     predictions, dataset = Path(predictions), Path(dataset)
     found = find_predictions(predictions)

@@ -9,6 +9,7 @@ the surfaces are apart is not known.
 Letters: v vertices of the prediction, s of the scan.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +21,10 @@ from digitaltwin.types import InputError
 
 
 class Comparison(NamedTuple):
-    """A prediction laid over a scan."""
+    """A prediction aligned with a scan, and their distances."""
 
-    placement: Similarity
-    """What took the prediction there; the identity without landmarks."""
+    scan_from_prediction: Similarity
+    """The alignment; the identity without landmarks."""
     vertices: Float[np.ndarray, "v 3"]
     """The prediction's vertices in the scan's frame."""
     prediction_mm: Float[np.ndarray, " v"]
@@ -35,8 +36,15 @@ class Comparison(NamedTuple):
     prediction_areas: Float[np.ndarray, " v"]
     """A third of the areas of a vertex's faces: what ``by_area`` weighs it with."""
     scan_areas: Float[np.ndarray, " s"]
+    """The same of the scan's vertices."""
     complexity: "Complexity"
     """Of the prediction."""
+
+    @property
+    def placement(self) -> Similarity:
+        """The former name of :attr:`scan_from_prediction`."""
+        warnings.warn("Comparison.placement is scan_from_prediction now", DeprecationWarning, stacklevel=2)
+        return self.scan_from_prediction
 
 
 class Complexity(NamedTuple):
@@ -46,12 +54,15 @@ class Complexity(NamedTuple):
     """
 
     vertices: Float[np.ndarray, "*crops"]
+    """Number of the mesh's vertices."""
     faces: Float[np.ndarray, "*crops"]
+    """Number of its faces."""
     vertices_within: Float[np.ndarray, "*crops"]
+    """Number of vertices within the crop."""
     faces_within: Float[np.ndarray, "*crops"]
-    """Faces all of whose corners are."""
+    """Number of faces all of whose corners are."""
     edge_mm: Float[np.ndarray, "*crops"]
-    """Mean length of their edges, each counted once; NaN if there are none."""
+    """Mean length of their edges [mm], each counted once; NaN if there are none."""
 
 
 def compare_surfaces(
@@ -68,9 +79,9 @@ def compare_surfaces(
     """Align a prediction with a scan, and measure both ways.
 
     Args:
-        vertices: Of the prediction [mm].
-        faces: Its triangles, counter-clockwise seen from outside.
-        scan_vertices: Of the scan [mm].
+        vertices: The prediction's vertices [v 3] in millimetres.
+        faces: Its triangles [f 3], counter-clockwise seen from outside.
+        scan_vertices: The scan's vertices [s 3] in millimetres.
         scan_faces: Its triangles.
         landmarks: The same points on prediction and scan, such as the seven of
             :data:`digitaltwin.head.markup.ALIGNMENT`. With them the prediction is aligned by landmarks and then by
@@ -80,11 +91,18 @@ def compare_surfaces(
         icp: Numbers of the alignment.
 
     Returns:
-        Placement and distances.
+        The alignment and the distances, in millimetres.
 
     Raises:
         InputError: A mesh or the landmarks cannot be used, only one of ``nose_tip`` and ``crop_mm`` is given, or
             nothing is left to be compared.
+
+    Example:
+        >>> import trimesh
+        >>> ball, larger = (trimesh.creation.icosphere(subdivisions=4, radius=radius) for radius in (100.0, 102.0))
+        >>> found = compare_surfaces(ball.vertices, ball.faces, larger.vertices, larger.faces)
+        >>> round(float(found.signed_mm.mean()), 1)  # the prediction lies inside
+        -2.0
     """
     prediction = SurfaceTree(vertices, faces, name="prediction")
     scan = SurfaceTree(scan_vertices, scan_faces, name="scan")
@@ -101,7 +119,7 @@ def compare_trees(
     icp: IcpConfig | None = None,
     count_borders: bool = False,
 ) -> Comparison:
-    """As :func:`compare_surfaces`, of surfaces whose trees stand: for several crops of the same pair.
+    """Compare surfaces whose trees stand, as :func:`compare_surfaces` does: for several crops of the same pair.
 
     Args:
         prediction: Its surface.
@@ -113,10 +131,20 @@ def compare_trees(
         count_borders: Whether distances count whose closest point lies on a border, in the alignment too.
 
     Returns:
-        Placement and distances.
+        The alignment and the distances, in millimetres.
 
     Raises:
         InputError: As :func:`compare_surfaces`.
+
+    Example:
+        >>> import numpy as np
+        >>> import trimesh
+        >>> from digitaltwin.geometry import SurfaceTree
+        >>> ball = trimesh.creation.icosphere(subdivisions=4, radius=100.0)
+        >>> scan, prediction = (SurfaceTree(size * ball.vertices, ball.faces) for size in (1.0, 1.01))
+        >>> found = compare_trees(prediction, scan, nose_tip=np.array([0.0, 0.0, 100.0]), crop_mm=50.0)
+        >>> int(np.isfinite(found.scan_mm).sum()) < len(ball.vertices), round(float(np.nanmean(found.scan_mm)), 1)
+        (True, 1.0)
     """
     if (nose_tip is None) != (crop_mm is None):
         raise InputError("nose_tip and crop_mm: give both, or none of them.")
@@ -130,19 +158,19 @@ def compare_trees(
         return (np.linalg.norm(points - np.asarray(nose_tip, np.float64), axis=1) <= crop_mm) & (areas > 0.0)
 
     scan_counts = within(scan.vertices, scan.vertex_areas)
-    placement = Similarity.identity()
+    aligned = Similarity.identity()
     if landmarks is not None:
         icp = IcpConfig() if icp is None else icp
-        placement = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
+        aligned = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
         if icp.from_scan:
-            moved, near, other, start = scan, scan_counts, prediction, placement.inverse()
+            moved, near, other, start = scan, scan_counts, prediction, aligned.inverse()
         else:
-            near = within(placement.apply(prediction.vertices), prediction.vertex_areas)
-            moved, other, start = prediction, scan, placement
+            near = within(aligned.apply(prediction.vertices), prediction.vertex_areas)
+            moved, other, start = prediction, scan, aligned
         points, normals = moved.vertices[near], moved.vertex_normals[near]
-        aligned = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).placement
-        placement = aligned.inverse() if icp.from_scan else aligned
-    placed = placement.apply(prediction.vertices)
+        found = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).similarity
+        aligned = found.inverse() if icp.from_scan else found
+    placed = aligned.apply(prediction.vertices)
 
     def distances(points: np.ndarray, counts: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
         """In the other surface's own frame, where its tree stands; NaN where they do not count."""
@@ -159,14 +187,14 @@ def compare_trees(
 
     counts = within(placed, prediction.vertex_areas)
     to_scan, signed = distances(placed, counts, scan)
-    to_prediction = placement.scale * distances(placement.inverse().apply(scan.vertices), scan_counts, prediction)[0]
+    to_prediction = aligned.scale * distances(aligned.inverse().apply(scan.vertices), scan_counts, prediction)[0]
     if np.isnan(to_scan).all() or np.isnan(to_prediction).all():
         raise InputError(
             "surfaces: nothing of them lies over one another within the crop; check alignment and nose tip."
         )
-    areas = prediction.vertex_areas * placement.scale**2
-    complexity = mesh_complexity(prediction, within=counts, scale=placement.scale)
-    return Comparison(placement, placed, to_scan, to_prediction, signed, areas, scan.vertex_areas, complexity)
+    areas = prediction.vertex_areas * aligned.scale**2
+    complexity = mesh_complexity(prediction, within=counts, scale=aligned.scale)
+    return Comparison(aligned, placed, to_scan, to_prediction, signed, areas, scan.vertex_areas, complexity)
 
 
 def mesh_complexity(
@@ -215,12 +243,12 @@ def armse(
     by_area: bool = False,
     normaliser_mm: float | None = None,
 ) -> float:
-    """Average root mean square error: the mean of RMSE(prediction -> scan) and RMSE(scan -> prediction).
+    """Compute the average root mean square error: the mean of RMSE(prediction -> scan) and RMSE(scan -> prediction).
 
     Args:
-        vertices: Of the prediction [mm].
-        faces: Its triangles, counter-clockwise seen from outside.
-        scan_vertices: Of the scan [mm].
+        vertices: The prediction's vertices [v 3] in millimetres.
+        faces: Its triangles [f 3], counter-clockwise seen from outside.
+        scan_vertices: The scan's vertices [s 3] in millimetres.
         scan_faces: Its triangles.
         landmarks: The same points on prediction and scan; without them nothing is aligned.
         nose_tip: Of the scan.
@@ -242,6 +270,8 @@ def armse(
         >>> ball, larger = (trimesh.creation.icosphere(subdivisions=4, radius=radius) for radius in (100.0, 102.0))
         >>> round(armse(ball.vertices, ball.faces, larger.vertices, larger.faces), 1)
         2.0
+
+    Source: Wang et al., Digital Twin: Acquiring High-Fidelity 3D Avatar from a Single Image, 2019, section 5.2.
     """
     if normaliser_mm is not None and not normaliser_mm > 0.0:
         raise InputError(f"normaliser_mm: is {normaliser_mm}; give a length.")

@@ -14,76 +14,28 @@ are no scores. The folders of published challenges: :mod:`digitaltwin.evaluation
 Letters: d crops.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._dense_correspondence import corresponding_points
-from digitaltwin.evaluation._landmarks import CHALLENGE_LANDMARKS, LANDMARKS, csv_rows, face_region, read_landmarks
+from digitaltwin.evaluation._face_region import face_region
 from digitaltwin.evaluation._metrics import Comparison, Complexity, compare_trees, root_mean_square
-from digitaltwin.geometry import IcpConfig, SurfaceTree
+from digitaltwin.geometry import SurfaceTree
+from digitaltwin.io import CHALLENGE_LANDMARKS, read_landmarks
 from digitaltwin.io._files import FilePath
+from digitaltwin.io._landmark_files import csv_rows
 from digitaltwin.io.meshes import FORMATS, read_surface
-from digitaltwin.types import InputError, check_ranges
+from digitaltwin.types import InputError
 
 EVERYBODY = "all"
 """The group of those without one, and of everybody together."""
-
-
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """What is measured.
-
-    Raises:
-        InputError: A value is out of its range.
-    """
-
-    crops_mm: tuple[float, ...] = (80.0, 90.0, 95.0, 100.0, 110.0)
-    """Distances from the nose tip up to which vertices count, ascending; the paper's."""
-    face_factor: float | None = None
-    """Instead of them, the factor of :func:`digitaltwin.evaluation.face_region`, which is then the only crop."""
-    landmarks: tuple[str, ...] = LANDMARKS
-    """Those that a prediction is aligned by. A nose tip among the scan's, or the challenges' seven, gives the crop."""
-    unit_mm: float = 1.0
-    """Millimetres in the unit of the predictions and their landmarks."""
-    by_area: bool = False
-    """Whether a vertex counts by its faces' areas."""
-    count_borders: bool = False
-    """Whether distances count whose closest point lies on a border, in the alignment too."""
-    bent: bool = False
-    """Whether the prediction is bent over the scan too, which takes some seconds."""
-    icp: IcpConfig = field(default_factory=IcpConfig)
-
-    def __post_init__(self) -> None:
-        ascending = all(0.0 < a < b for a, b in zip((1e-300, *self.crops_mm), self.crops_mm))
-        check_ranges(
-            self,
-            ("crops_mm", len(self.crops_mm) > 0 and ascending, "be positive distances that ascend"),
-            ("face_factor", self.face_factor is None or self.face_factor > 0.0, "be positive, or None"),
-            ("landmarks", len(set(self.landmarks)) == len(self.landmarks) >= 3, "be three different names or more"),
-            ("unit_mm", self.unit_mm > 0.0, "be positive"),
-        )
-
-    @classmethod
-    def now(cls) -> "ProtocolConfig":
-        """As the NoW challenge: the size is free, all of the scan's points in its region are laid on the prediction."""
-        icp = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, most_turned_deg=180.0)
-        return cls(face_factor=1.4, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
-
-    @classmethod
-    def fg2018(cls) -> "ProtocolConfig":
-        """As the FG2018 challenge on the Stirling/ESRC scans: the size is free, landmarks alone align."""
-        icp = IcpConfig(with_scale=True, iterations=0)
-        return cls(face_factor=1.2, landmarks=CHALLENGE_LANDMARKS, count_borders=True, icp=icp)
-
-    @property
-    def crop_names(self) -> tuple[str, ...]:
-        """What tables call the crops: their distances, or ``face``."""
-        return tuple(f"{crop:g}" for crop in self.crops_mm) if self.face_factor is None else ("face",)
 
 
 @dataclass(frozen=True)
@@ -91,36 +43,52 @@ class Pair:
     """A prediction and the scan it is scored on."""
 
     subject: str
+    """Whose head it is."""
     name: str
     """``subject`` or, of several, ``subject/prediction``."""
     group: str
+    """For instance an ethnicity."""
     prediction: Path
+    """Its mesh."""
     prediction_landmarks: Path
+    """The landmarks of the prediction."""
     scan: Path
+    """The scan's mesh."""
     scan_landmarks: Path
+    """The landmarks of the scan."""
 
 
 class PairErrors(NamedTuple):
-    """Of one prediction, for each crop [mm]."""
+    """Errors of one prediction, for each crop [mm]."""
 
     armse: Float[np.ndarray, " d"]
+    """The mean of the next two [mm]."""
     prediction_to_scan: Float[np.ndarray, " d"]
-    """Root mean square."""
+    """Root mean square distance of the prediction's vertices from the scan [mm]."""
     scan_to_prediction: Float[np.ndarray, " d"]
+    """Root mean square distance of the scan's vertices from the prediction [mm]."""
     median: Float[np.ndarray, " d"]
-    """Of the distances of the scan's vertices from the prediction, as NoW has it, ..."""
+    """Median of the distances of the scan's vertices from the prediction, as NoW has it [mm]."""
     mean: Float[np.ndarray, " d"]
+    """Their mean [mm]."""
     deviation: Float[np.ndarray, " d"]
-    """... with their standard deviation."""
-    bent: Float[np.ndarray, " d"]
-    """Root mean square distance of the prediction's vertices from the points that correspond to them, found by bending
-    it over the scan at the largest crop (:mod:`digitaltwin.evaluation._dense_correspondence`); NaN if not asked for."""
+    """Their standard deviation [mm]."""
+    dense_correspondence: Float[np.ndarray, " d"]
+    """Root mean square distance of the prediction's vertices from the points that correspond to them, by non-rigid
+    registration at the largest crop [mm]; NaN if not asked for."""
+
+    @property
+    def bent(self) -> Float[np.ndarray, " d"]:
+        """The former name of :attr:`dense_correspondence`."""
+        warnings.warn("PairErrors.bent is dense_correspondence now", DeprecationWarning, stacklevel=2)
+        return self.dense_correspondence
 
 
 class PairScore(NamedTuple):
-    """One prediction on one scan."""
+    """The scores of one prediction on one scan."""
 
     errors: PairErrors
+    """For each crop [mm]."""
     complexity: Complexity
     """Of the prediction, for each crop."""
     comparison: Comparison
@@ -128,28 +96,38 @@ class PairScore(NamedTuple):
 
 
 class GroupErrors(NamedTuple):
-    """Of the subjects of a group, each of whose predictions are averaged first."""
+    """Errors of the subjects of a group, each of whose predictions are averaged first."""
 
     subjects: int
+    """How many there are."""
     mean: Float[np.ndarray, " d"]
-    """Of ARMSE, or of what was asked for [mm]."""
+    """Mean of ARMSE, or of what was asked for [mm]."""
     margin: Float[np.ndarray, " d"]
-    """1.96 standard errors of it; NaN of a single subject."""
+    """1.96 standard errors of it [mm]; NaN of a single subject."""
 
 
 def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | None = None) -> list[Pair]:
-    """All predictions of a folder, by name, with their scans.
+    """Find all predictions of a folder, by name, with their scans.
 
     Args:
-        predictions: Folder as above.
-        scans: Folder as above.
-        groups: File as above.
+        predictions: Folder of the predictions, laid out as :mod:`digitaltwin.evaluation._protocol` says.
+        scans: Folder of the scans, likewise.
+        groups: File of rows ``NAME,group``; without it all are one group.
 
     Returns:
         The pairs.
 
     Raises:
         InputError: There are none, a prediction has no scan, or one of both no landmarks or group; names those.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for file in ("scans/anna.ply", "scans/anna.csv", "predictions/anna.obj", "predictions/anna.csv"):
+        ...     (folder / file).parent.mkdir(exist_ok=True)
+        ...     (folder / file).touch()
+        >>> [pair.name for pair in find_pairs(folder / "predictions", folder / "scans")]
+        ['anna']
     """
     predictions, scans = Path(predictions), Path(scans)
     found = find_predictions(predictions)
@@ -235,17 +213,31 @@ def refuse_missing(missing: Sequence[str], count: int) -> None:
 
 
 def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
-    """Score one prediction.
+    """Score one prediction on its scan, at every crop.
 
     Args:
-        pair: From :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
-        config: What is measured.
+        pair: The pair, from :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
+        config: The protocol: what is measured.
 
     Returns:
         Its errors and complexity at every crop, and the comparison at the largest.
 
     Raises:
         InputError: One of its files cannot be used; names it.
+
+    Example:
+        >>> import csv, pathlib, tempfile
+        >>> import trimesh
+        >>> from digitaltwin.io import LANDMARKS
+        >>> folder, ball = pathlib.Path(tempfile.mkdtemp()), trimesh.creation.icosphere(subdivisions=4, radius=100.0)
+        >>> for name, size in (("scan", 1.0), ("prediction", 1.02)):
+        ...     _ = trimesh.Trimesh(size * ball.vertices, ball.faces, process=False).export(folder / f"{name}.ply")
+        ...     with (folder / f"{name}.csv").open("w") as file:
+        ...         csv.writer(file).writerows(zip(LANDMARKS, range(7)))
+        >>> files = [folder / name for name in ("prediction.ply", "prediction.csv", "scan.ply", "scan.csv")]
+        >>> score = evaluate_pair(Pair("anna", "anna", "all", *files), ProtocolConfig(crops_mm=(80.0,)))
+        >>> score.errors.armse.round(1).tolist()  # closest points have moved the larger ball until they touch
+        [0.7]
     """
     vertices, faces = read_surface(pair.prediction)
     scan_vertices, scan_faces = read_surface(pair.scan)
@@ -279,15 +271,15 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
         distances = last.scan_mm[np.isfinite(last.scan_mm)]
         rows.append((0.5 * (there + back), there, back, np.median(distances), distances.mean(), distances.std()))
         found.append(last)
-    bent = np.full(len(found), np.nan)
-    if config.bent:
+    dense = np.full(len(found), np.nan)
+    if config.dense_correspondence:
         goal = corresponding_points(found[-1], prediction.faces, scan, landmarks)
         for i, comparison in enumerate(found):
             counts = np.isfinite(comparison.prediction_mm)
             away = np.where(counts, np.linalg.norm(goal - comparison.vertices, axis=1), np.nan)
-            bent[i] = root_mean_square(away, comparison.prediction_areas if config.by_area else None)
+            dense[i] = root_mean_square(away, comparison.prediction_areas if config.by_area else None)
     complexities = np.array([comparison.complexity for comparison in found])
-    errors = PairErrors._make((*np.array(rows).T, bent))
+    errors = PairErrors._make((*np.array(rows).T, dense))
     return PairScore(errors, Complexity(*complexities.T), found[-1])
 
 
@@ -305,11 +297,11 @@ def _crops(pair: Pair, vertices: np.ndarray, config: ProtocolConfig) -> list[tup
 def group_errors(
     pairs: Sequence[Pair], errors: Sequence[PairErrors], *, measure: str = "armse"
 ) -> dict[str, GroupErrors]:
-    """Means over the subjects of every group, and of everybody.
+    """Average errors over the subjects of every group, and of everybody.
 
     Args:
-        pairs: What was scored.
-        errors: Of each.
+        pairs: The pairs that were scored.
+        errors: The errors of each.
         measure: Which of :class:`PairErrors` is averaged.
 
     Returns:
@@ -317,6 +309,14 @@ def group_errors(
 
     Raises:
         InputError: There is no such measure.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> pairs = [Pair(name, name, "all", *[pathlib.Path()] * 4) for name in ("anna", "ben")]
+        >>> errors = [PairErrors(*np.full((7, 1), value)) for value in (1.0, 3.0)]
+        >>> group_errors(pairs, errors)["all"].mean.tolist()
+        [2.0]
     """
     if measure not in PairErrors._fields:
         raise InputError(f"measure: is {measure!r}; give one of {', '.join(PairErrors._fields)}.")

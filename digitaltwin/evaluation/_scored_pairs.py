@@ -19,10 +19,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from digitaltwin.evaluation._landmarks import LANDMARKS
+from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._metrics import Complexity
-from digitaltwin.evaluation._protocol import Pair, PairErrors, ProtocolConfig, evaluate_pair
+from digitaltwin.evaluation._protocol import Pair, PairErrors, evaluate_pair
 from digitaltwin.io._files import write_bytes
+from digitaltwin.io._landmark_files import LANDMARKS
 from digitaltwin.io._resumable import ResumableJob
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from digitaltwin.evaluation._landmarks import read_landmarks
+from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._layouts import find_now_pairs, find_stirling_pairs
 from digitaltwin.evaluation._metrics import Complexity
 from digitaltwin.evaluation._protocol import (
     GroupErrors,
     Pair,
     PairErrors,
-    ProtocolConfig,
     find_pairs,
     group_complexities,
     group_errors,
@@ -27,6 +26,7 @@ from digitaltwin.evaluation._protocol import (
 from digitaltwin.evaluation._scored_pairs import score_file, score_pairs, worker_pool, write_csv, write_surface
 from digitaltwin.io import load_arrays
 from digitaltwin.io._files import make_folder, write_bytes
+from digitaltwin.io._landmark_files import read_landmarks
 from digitaltwin.io.meshes import read_surface
 from digitaltwin.types import InputError
 

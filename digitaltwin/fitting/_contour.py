@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.geometry import Camera, interpolate
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._barycentric import interpolate
 from digitaltwin.geometry._camera import camera_from_head
 from digitaltwin.geometry._normals import normalize
 from digitaltwin.types import InputError

@@ -37,8 +37,8 @@ from digitaltwin.fitting._steps import (
     is_direct,
     make_distant,
 )
-from digitaltwin.geometry import Camera, camera_points, matrix_from_quaternion, project
-from digitaltwin.geometry._rotations import compose
+from digitaltwin.geometry import Camera, camera_points, project
+from digitaltwin.geometry._rotations import compose, matrix_from_quaternion
 
 
 class Unknowns(NamedTuple):

@@ -26,7 +26,7 @@ from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.fitting._status import BEHIND_CAMERA, DEGENERATE, NON_FINITE_INPUT, OK
-from digitaltwin.geometry import matrix_from_quaternion
+from digitaltwin.geometry._rotations import matrix_from_quaternion
 
 _FLATTEST = 1e-3  # an extent below this share of the largest is none: the points are a plane, or a line
 _SMALLEST_IMAGE = 1e-6  # images closer together than this, in focal lengths, are one point to float32

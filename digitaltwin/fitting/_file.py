@@ -23,7 +23,8 @@ from digitaltwin.fitting import (
     make_fitter,
     mesh_points_of,
 )
-from digitaltwin.geometry import Camera, matrix_from_quaternion, project
+from digitaltwin.geometry import Camera, project
+from digitaltwin.geometry._rotations import matrix_from_quaternion
 from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.io._members import map_member, read_members
 from digitaltwin.io._resumable import ResumableArrays

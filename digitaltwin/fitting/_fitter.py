@@ -25,7 +25,7 @@ from digitaltwin.fitting._elimination import (
     make_lagged_field,
 )
 from digitaltwin.fitting._points import FacePoints, landmark_points_of
-from digitaltwin.geometry import interpolation_matrix
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
 

@@ -1,7 +1,4 @@
 from ._barycentric import SurfacePoints as SurfacePoints
-from ._barycentric import interpolate as interpolate
-from ._barycentric import interpolation_matrix as interpolation_matrix
-from ._camera import AXIS_FLIP as AXIS_FLIP
 from ._camera import Camera as Camera
 from ._camera import camera_from_head as camera_from_head
 from ._camera import camera_points as camera_points
@@ -12,10 +9,8 @@ from ._icp import icp as icp
 from ._laplacian import cotangent_stiffness as cotangent_stiffness
 from ._laplacian import lumped_mass as lumped_mass
 from ._normals import vertex_normals as vertex_normals
-from ._rotations import matrix_from_quaternion as matrix_from_quaternion
 from ._rotations import matrix_from_rotation_vector as matrix_from_rotation_vector
 from ._similarity import Similarity as Similarity
 from ._similarity import procrustes_alignment as procrustes_alignment
 from ._smoothstep import smoothstep as smoothstep
-from ._surface import check_surface as check_surface
 from ._surface_tree import SurfaceTree as SurfaceTree

@@ -38,9 +38,9 @@ class IcpConfig:
     """Whether the size is free. A method that claims to measure millimetres is judged without."""
     trimmed: float = 0.1
     """Share of the correspondences, the farthest, that are left out."""
-    settled: int = 30
+    fixed_after: int = 30
     """Iterations after which the points that count stay the same: some sets would change each other for ever."""
-    most_turned_deg: float = 60.0
+    max_normal_angle_deg: float = 60.0
     """Angle between the normals of corresponding points up to which they count."""
     tolerance_mm: float = 1e-4
     """Stop when no point moves further in an iteration."""
@@ -52,9 +52,9 @@ class IcpConfig:
         check_ranges(
             self,
             ("iterations", self.iterations >= 0, "not be negative"),
-            ("settled", self.settled >= 1, "be 1 or more"),
+            ("fixed_after", self.fixed_after >= 1, "be 1 or more"),
             ("trimmed", 0.0 <= self.trimmed < 1.0, "lie in [0, 1)"),
-            ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
+            ("max_normal_angle_deg", 0.0 < self.max_normal_angle_deg <= 180.0, "lie in (0, 180]"),
             ("tolerance_mm", self.tolerance_mm > 0.0, "be positive"),
         )
 
@@ -62,10 +62,12 @@ class IcpConfig:
 class IcpResult(NamedTuple):
     """How the iteration ended."""
 
-    placement: Similarity
+    similarity: Similarity
+    """From the points to the surface."""
     rms_mm: float
     """Root mean square of what is minimised, of the points that counted last."""
     iterations: int
+    """How many were made."""
     converged: bool
     """Whether the tolerance was met."""
 
@@ -79,7 +81,7 @@ def icp(
     config: IcpConfig | None = None,
     count_borders: bool = False,
 ) -> IcpResult:
-    """Trimmed ICP.
+    """Align points with a surface by iterated closest points, trimmed, point to plane.
 
     Each iteration minimises ``sum (n_i . (T p_i - c_i))^2`` over a small motion T: c_i the surface's closest point, n_i
     its normal there, between those of the vertices (point to plane). What the surfaces leave free (a ball's rotation)
@@ -87,29 +89,42 @@ def icp(
     minimised, and they are measured in the points' unit: else a scan would shrink to nothing when the size is free.
 
     Args:
-        points: On the surface that is moved [mm].
-        normals: Unit normals there.
-        surface: The other.
-        start: Where the points are to begin with, within some ten millimetres of the truth.
+        points: Points [n 3] of the surface that is moved [mm].
+        normals: Unit normals there [n 3].
+        surface: The surface that they are aligned with.
+        start: The alignment to begin with, within some ten millimetres of the truth.
         config: Numbers of the iteration.
         count_borders: Whether points count whose closest one lies on the surface's border.
 
     Returns:
-        The placement, that of the start included, and how well it fits.
+        The similarity, that of the start included, and how well it fits.
 
     Raises:
         InputError: Fewer than ten points correspond: the surfaces lie apart, or face opposite ways.
+
+    Example:
+        >>> import numpy as np
+        >>> import trimesh
+        >>> box = trimesh.creation.box((30.0, 40.0, 50.0)).subdivide().subdivide()
+        >>> surface, shift = SurfaceTree(box.vertices, box.faces), np.array([1.0, -2.0, 0.5])
+        >>> start = Similarity(1.0, np.eye(3), np.zeros(3))
+        >>> found = icp(box.vertices - shift, surface.vertex_normals, surface, start, config=IcpConfig(trimmed=0.0))
+        >>> found.similarity.translation.round(3).tolist()
+        [1.0, -2.0, 0.5]
+
+    Source: Chen, Medioni, Object modelling by registration of multiple range images, IVC 1992; Chetverikov et al., The
+    trimmed iterative closest point algorithm, ICPR 2002.
     """
     config = IcpConfig() if config is None else config
-    placement, rms, made, converged = start, np.inf, 0, False
+    similarity, rms, made, converged = start, np.inf, 0, False
     counts = np.ones(len(points), bool)
     while made < config.iterations and not converged:
         made += 1
-        moved = placement.apply(points)
+        moved = similarity.apply(points)
         targets, closest = surface.closest(moved)
         planes = surface.smooth_normals(closest)  # those of faces jump, and points then never come to rest
-        if made <= config.settled:
-            counts = _corresponding(moved, normals @ placement.rotation.T, planes, targets, config)
+        if made <= config.fixed_after:
+            counts = _corresponding(moved, normals @ similarity.rotation.T, planes, targets, config)
             if not count_borders:
                 counts &= ~surface.on_rim(closest)
         if counts.sum() < 10:
@@ -117,23 +132,23 @@ def icp(
                 f"surfaces: only {counts.sum()} of {len(points)} points lie over one another after the rough "
                 "alignment; check the landmarks, the units and the orientation of the faces."
             )
-        unit = placement.scale if config.from_scan else 1.0
+        unit = similarity.scale if config.from_scan else 1.0
         if config.from_scan:
             away = moved - targets
             distance = np.linalg.norm(away, axis=1, keepdims=True)
             planes = np.where(distance > 1e-9 * unit, away / np.maximum(distance, 1e-300), planes)
         gaps = np.sum(planes * (moved - targets), axis=1)
         rms = float(np.sqrt(np.mean(gaps[counts] ** 2))) / unit
-        placement = placement.then(_small_motion(moved[counts], planes[counts], gaps[counts], config))
-        converged = bool(np.abs(placement.apply(points) - moved).max() < config.tolerance_mm * unit)
-    return IcpResult(placement, rms, made, converged)
+        similarity = similarity.then(_small_motion(moved[counts], planes[counts], gaps[counts], config))
+        converged = bool(np.abs(similarity.apply(points) - moved).max() < config.tolerance_mm * unit)
+    return IcpResult(similarity, rms, made, converged)
 
 
 def _corresponding(
     moved: np.ndarray, normals: np.ndarray, planes: np.ndarray, closest: np.ndarray, config: IcpConfig
 ) -> Bool[np.ndarray, " n"]:
     """Points that face as their closest ones do, without the farthest of them."""
-    alike = np.sum(normals * planes, axis=1) > np.cos(np.deg2rad(config.most_turned_deg))
+    alike = np.sum(normals * planes, axis=1) > np.cos(np.deg2rad(config.max_normal_angle_deg))
     if not alike.any():
         return alike
     distance = np.linalg.norm(moved - closest, axis=1)

@@ -25,7 +25,21 @@ class WeightedLaplacian(NamedTuple):
 
 
 def lumped_mass(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, " v"]:
-    """Area of each vertex [mm^2]: a third of each triangle around it; they sum to the area of the surface."""
+    """Compute the area of each vertex: a third of each triangle around it.
+
+    Args:
+        vertices: Positions [v 3] in any unit.
+        faces: Triangles [f 3].
+
+    Returns:
+        Areas [v] in the unit's square; they sum to the area of the surface.
+
+    Example:
+        >>> import numpy as np
+        >>> corners = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+        >>> lumped_mass(corners, np.array([[0, 1, 2]])).tolist()
+        [1.0, 1.0, 1.0]
+    """
     a, b, c = np.moveaxis(np.asarray(vertices, np.float64)[np.asarray(faces)], 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2.0
     return np.bincount(np.ravel(faces), np.repeat(area / 3.0, 3), minlength=len(vertices))
@@ -34,18 +48,27 @@ def lumped_mass(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"
 def cotangent_stiffness(
     vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, floor: float = 1e-3
 ) -> sp.csr_array:
-    """The stiffness matrix C with ``(C f)_i = sum_j c_ij (f_i - f_j)``, ``c_ij = (cot a_ij + cot b_ij) / 2``.
+    """Assemble the stiffness matrix C, ``(C f)_i = sum_j c_ij (f_i - f_j)``, ``c_ij = (cot a_ij + cot b_ij) / 2``.
 
     Around one edge in six of a real head mesh the two opposite angles exceed 180 degrees and c_ij is negative; raised
     to a small positive floor it keeps the maximum principle (a bump never overshoots) and every vertex connected.
 
     Args:
-        vertices: Positions [mm]; no triangle may have area zero.
-        faces: Triangles.
+        vertices: Positions [v 3]; no triangle may have area zero.
+        faces: Triangles [f 3].
         floor: Smallest weight of an edge; ``-inf`` gives the pure cotangent weights.
 
     Returns:
         Symmetric, positive semidefinite [v v]; constants are in its null space.
+
+    Example:
+        >>> import numpy as np
+        >>> square = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> stiffness = cotangent_stiffness(square, np.array([[0, 1, 2], [0, 2, 3]]), floor=0.0)
+        >>> stiffness.toarray()[0].round(6).tolist()
+        [1.0, -0.5, 0.0, -0.5]
+
+    Source: Pinkall, Polthier, Computing discrete minimal surfaces and their conjugates, Experimental Mathematics 1993.
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
     rows, columns, values = [], [], []

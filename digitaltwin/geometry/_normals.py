@@ -12,8 +12,8 @@ def face_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Flo
     """Normal of each face, its length twice the face's area: ``(b - a) x (c - a)``.
 
     Args:
-        vertices: positions [mm].
-        faces: vertex indices, counter-clockwise seen from outside.
+        vertices: Positions [v 3] in any unit.
+        faces: Vertex indices [f 3], counter-clockwise seen from outside.
 
     Returns:
         Outward vectors [mm^2]; zero for a degenerate face.
@@ -26,8 +26,8 @@ def summed_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> F
     """Sum of the normals of the faces around each vertex, each as long as twice its face's area.
 
     Args:
-        vertices: positions [mm].
-        faces: vertex indices, counter-clockwise seen from outside.
+        vertices: Positions [v 3] in any unit.
+        faces: Vertex indices [f 3], counter-clockwise seen from outside.
 
     Returns:
         Outward vectors [mm^2]; zero where a vertex has no face or its faces cancel.
@@ -37,16 +37,16 @@ def summed_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> F
 
 @jax.jit
 def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
-    """Unit normal of each vertex: the normalised sum of its faces' normals, weighted by their areas.
+    """Compute the unit normal of each vertex: the normalised sum of its faces' normals, weighted by their areas.
 
     A mirrored frame (the camera's, seen from the head's) keeps its handedness here, because both are right-handed.
 
     Args:
-        vertices: positions [mm].
-        faces: vertex indices, counter-clockwise seen from outside.
+        vertices: Positions [v 3] in any unit.
+        faces: Vertex indices [f 3], counter-clockwise seen from outside.
 
     Returns:
-        Unit vectors; zero where a vertex has no face or its faces cancel. Gradients stay finite there.
+        Unit vectors [v 3]; zero where a vertex has no face or its faces cancel. Gradients stay finite there.
 
     Example:
         >>> import jax.numpy as jnp

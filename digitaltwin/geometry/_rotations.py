@@ -97,7 +97,19 @@ def matrix_from_quaternion(quaternion: Float[Array, " 4"]) -> Float[Array, "3 3"
 
 
 def matrix_from_rotation_vector(vector: Float[Array, " 3"]) -> Float[Array, "3 3"]:
-    """The rotation matrix ``exp([v]x)``; smooth, gradient included, at ``v = 0``."""
+    """Compute the rotation matrix ``exp([v]x)`` of a rotation vector; smooth, gradient included, at ``v = 0``.
+
+    Args:
+        vector: Rotation axis times angle [rad].
+
+    Returns:
+        A proper rotation [3 3].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> matrix_from_rotation_vector(jnp.array([0.0, 0.0, jnp.pi / 2]))[:, 0].round(6).tolist()  # x becomes y
+        [0.0, 1.0, 0.0]
+    """
     return matrix_from_quaternion(quaternion_from_rotation_vector(vector))
 
 

@@ -19,15 +19,19 @@ class Similarity(NamedTuple):
     """The map ``p -> scale R p + translation``; a rigid motion where the scale is 1. A pytree."""
 
     scale: Float[Any, ""]
-    """s, positive."""
+    """Size s, positive."""
     rotation: Float[Any, "3 3"]
-    """R, proper."""
+    """R, a proper rotation."""
     translation: Float[Any, " 3"]
-    """t, in the unit of what comes out."""
+    """Shift t, in the unit of what comes out."""
 
     @classmethod
     def identity(cls) -> "Similarity":
-        """The map that leaves every point where it is, on the host."""
+        """Make the map that leaves every point where it is.
+
+        Returns:
+            The identity, on the host in float64.
+        """
         return cls(1.0, np.eye(3), np.zeros(3))
 
     def apply(self, points: Float[Any, "n 3"]) -> Float[Any, "n 3"]:
@@ -47,12 +51,21 @@ class Similarity(NamedTuple):
         return self.scale * product("ij,nj->ni", self.rotation, points) + self.translation[None]
 
     def inverse(self) -> "Similarity":
-        """The map back: ``p -> R'(p - t) / s``."""
+        """Invert the map.
+
+        Returns:
+            The map back, ``p -> R'(p - t) / s``.
+
+        Example:
+            >>> import numpy as np
+            >>> Similarity(2.0, np.eye(3), np.ones(3)).inverse().apply(np.array([[3.0, 5.0, 1.0]])).tolist()
+            [[1.0, 2.0, 0.0]]
+        """
         back = self.rotation.T
         return Similarity(1.0 / self.scale, back, -product("ij,j->i", back, self.translation) / self.scale)
 
     def then(self, second: "Similarity") -> "Similarity":
-        """This map, followed by another.
+        """Compose this map with another that follows.
 
         Rounding would let the rotation drift off the orthogonal matrices in a long chain of maps; a step of Newton's
         method for the polar decomposition, ``R <- R (3 I - R'R) / 2``, takes it back.

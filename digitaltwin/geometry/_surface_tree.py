@@ -11,12 +11,38 @@ from jaxtyping import Bool, Float, Int, Shaped
 from trimesh.triangles import points_to_barycentric
 
 from digitaltwin.geometry._barycentric import SurfacePoints
+from digitaltwin.geometry._similarity import Similarity
 from digitaltwin.geometry._surface import refuse_where
 from digitaltwin.types import InputError
 
 
+class _Boxes:
+    """The tree itself, built when it is first asked; surfaces that are moved copies of one another share it."""
+
+    def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]):
+        """Keep what the tree will be built of.
+
+        Args:
+            vertices: Positions.
+            faces: Triangles.
+        """
+        self._mesh = vertices, faces
+
+    @cached_property
+    def _tree(self) -> igl.AABB:
+        tree = igl.AABB()
+        tree.init(*self._mesh)
+        return tree
+
+    def closest(self, points: Float[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
+        """Index of the closest face, and the closest point on it, for each of some points."""
+        points = np.ascontiguousarray(points)
+        _, index, found = map(np.asarray, self._tree.squared_distance(*self._mesh, points))
+        return index.astype(np.int64), found
+
+
 class SurfaceTree:
-    """A mesh of any kind (holes, several parts, edges of many faces), its faces in a tree.
+    """A mesh of any kind (holes, several parts, edges of many faces) that can be asked for closest points.
 
     Attributes:
         vertices: [v 3], float64.
@@ -26,7 +52,7 @@ class SurfaceTree:
     """
 
     def __init__(self, vertices: Shaped[np.ndarray, "..."], faces: Shaped[np.ndarray, "..."], *, name: str = "mesh"):
-        """Check the mesh, drop faces without area, and build the tree.
+        """Check the mesh, and drop faces without area; the tree is built when it is first asked.
 
         Args:
             vertices: Positions.
@@ -59,11 +85,71 @@ class SurfaceTree:
         self.faces = np.ascontiguousarray(faces[kept], dtype=np.int64)
         self.normals = cross[kept] / twice[kept, None]
         self.areas = 0.5 * twice[kept]
-        self._tree = igl.AABB()
-        self._tree.init(self.vertices, self.faces)
         # Files repeat vertices along seams of their textures; these are no border.
         _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
         self._rim = _on_one_face(self._places[self.faces], len(vertices))
+        self._boxes = _Boxes(self.vertices, self.faces)
+        self._from_boxes = Similarity.identity()
+
+    def moved(self, motion: Similarity) -> "SurfaceTree":
+        """Move the surface by a similarity; its tree stays, and is asked in the frame that it was built in.
+
+        Args:
+            motion: From where the surface is to where it shall be.
+
+        Returns:
+            The moved surface.
+
+        Example:
+            >>> import numpy as np
+            >>> from digitaltwin.geometry import Similarity
+            >>> tree = SurfaceTree(np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0, 1, 2]]))
+            >>> higher = tree.moved(Similarity(2.0, np.eye(3), np.array([0.0, 0.0, 1.0])))
+            >>> higher.closest(np.array([[0.5, 0.5, 9.0]]))[0].tolist(), float(higher.areas[0])
+            ([[0.5, 0.5, 1.0]], 2.0)
+        """
+        surface = self._copy()
+        surface.vertices = motion.apply(self.vertices)
+        surface.normals = self.normals @ motion.rotation.T
+        surface.areas = motion.scale**2 * self.areas
+        surface._from_boxes = self._from_boxes.then(motion)
+        return surface
+
+    def flipped(self) -> "SurfaceTree":
+        """Let all faces look the other way; the tree stays.
+
+        Returns:
+            The flipped surface, its normals negated.
+        """
+        surface = self._copy()
+        surface.faces, surface.normals = np.ascontiguousarray(self.faces[:, ::-1]), -self.normals
+        surface._rim = self._rim[:, [1, 0, 2]]  # the edges 01, 12, 20 are 21, 10, 02 of the former corners
+        return surface
+
+    def deformed(self, vertices: Float[np.ndarray, "v 3"]) -> "SurfaceTree":
+        """Keep the faces, their borders and seams, but move the vertices; a tree is built when it is first asked.
+
+        Args:
+            vertices: The vertices' positions [v 3].
+
+        Returns:
+            The deformed surface.
+        """
+        surface = self._copy()
+        surface.vertices = np.ascontiguousarray(vertices, dtype=np.float64)
+        corners = surface.vertices[self.faces]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        twice = np.linalg.norm(cross, axis=1)
+        surface.normals = cross / np.where(twice > 0.0, twice, 1.0)[:, None]
+        surface.areas = 0.5 * twice
+        surface._boxes, surface._from_boxes = _Boxes(surface.vertices, self.faces), Similarity.identity()
+        return surface
+
+    def _copy(self) -> "SurfaceTree":
+        surface = object.__new__(SurfaceTree)
+        cached = ("vertex_normals", "vertex_areas")
+        surface.__dict__.update({name: value for name, value in self.__dict__.items() if name not in cached})
+        return surface
 
     @cached_property
     def vertex_normals(self) -> Float[np.ndarray, "v 3"]:
@@ -106,18 +192,19 @@ class SurfaceTree:
         given = np.ascontiguousarray(points, dtype=np.float64)
         if not np.isfinite(given).all():
             raise InputError("points: are not all finite; leave out those that are not.")
-        _, index, found = map(np.asarray, self._tree.squared_distance(self.vertices, self.faces, given))
+        index, found = self._boxes.closest(self._from_boxes.inverse().apply(given))
+        found = self._from_boxes.apply(found)
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
-        return found, SurfacePoints(index.astype(np.int64), weights / weights.sum(axis=1, keepdims=True))
+        return found, SurfacePoints(index, weights / weights.sum(axis=1, keepdims=True))
 
     def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
-        """Unit normals between those of the vertices, which turn without jumps from face to face.
+        """Interpolate unit normals between those of the vertices, so that they turn without jumps from face to face.
 
         Args:
             places: Points of this surface.
 
         Returns:
-            Normals; a face's own where those of its corners cancel.
+            Unit normals [n 3]; a face's own where those of its corners cancel.
         """
         corners = self.vertex_normals[self.faces[places.faces]]
         normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
@@ -125,7 +212,7 @@ class SurfaceTree:
         return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
 
     def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
-        """Whether points lie on the surface's border, where what is closest says nothing of how far the surfaces are.
+        """Tell which points lie on the border, where what is closest says nothing of how far two surfaces are.
 
         Args:
             places: Points of this surface.

@@ -28,15 +28,15 @@ def save_arrays(
     """Write named arrays and their description as an ``.npz``, atomically.
 
     Args:
-        path: file to write.
-        arrays: any shapes and dtypes but ``object``.
-        metadata: what JSON can hold: names, units, provenance.
-        compress: as much as can be; without, gigabytes of measured numbers, which hardly shrink, are written as fast as
-            the disk takes them.
+        path: The file to write.
+        arrays: Arrays by name, of any shapes and dtypes but ``object``.
+        metadata: What JSON can hold: names, units, provenance.
+        compress: Whether to compress as much as can be; without, gigabytes of measured numbers, which hardly shrink,
+            are written as fast as the disk takes them.
 
     Raises:
-        InputError: the file cannot be written.
-        ValueError: an array holds Python objects, or a number in the metadata is not finite.
+        InputError: The file cannot be written.
+        ValueError: An array holds Python objects, or a number in the metadata is not finite.
 
     Example:
         >>> import tempfile, pathlib
@@ -62,11 +62,21 @@ def save_arrays(
 def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what :func:`save_arrays` wrote, or any ``.npz`` without Python objects (its metadata is then empty).
 
+    Args:
+        path: The file.
+
     Returns:
         The arrays by name, and the metadata.
 
     Raises:
-        InputError: no such file, or not a whole ``.npz`` file.
+        InputError: There is no such file, or it is not a whole ``.npz`` file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "line.npz"
+        >>> np.savez(path, x=np.arange(3))
+        >>> load_arrays(path)
+        ({'x': array([0, 1, 2])}, {})
     """
     source = Path(path)
     arrays, metadata = {}, {}

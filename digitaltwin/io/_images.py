@@ -35,13 +35,24 @@ class Photo:
     """A photo, ready to be measured."""
 
     pixels: Float[np.ndarray, "h w 3"]
-    """float32 sRGB in [0, 1], upright."""
+    """Colours in [0, 1], float32 sRGB, upright."""
     focal_px: float | None = None
     """Focal length [px] at the size of ``pixels``: the caller's, else the camera's own (EXIF), else None."""
-    original_size: tuple[int, int] = (0, 0)
+    original_hw: tuple[int, int] = (0, 0)
     """Height and width [px] in the file, upright."""
     notes: tuple[str, ...] = ()
     """What was done to the file's pixels that a reader of the results should know, one sentence each."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width [px] of ``pixels``."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """The old name of ``original_hw``."""
+        warnings.warn("Photo.original_size is called original_hw now", DeprecationWarning, stacklevel=2)
+        return self.original_hw
 
     def __post_init__(self) -> None:
         """Refuse a focal length that is none, however the photo came about."""
@@ -52,7 +63,7 @@ def checked_focal_px(focal_px: SupportsFloat | None) -> float | None:
     """A focal length as a plain float, which JSON can hold; None stays None.
 
     Raises:
-        InputError: it is not a positive, finite number.
+        InputError: It is not a positive, finite number.
 
     Example:
         >>> checked_focal_px(np.float32(900))
@@ -79,19 +90,22 @@ def focal_from_35mm(focal_35mm: float, height: int, width: int) -> float:
     return focal_35mm * float(np.hypot(height, width)) / _DIAGONAL_35MM
 
 
-def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working_side: int = WORKING_SIDE) -> Photo:
+def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working_side_px: int = WORKING_SIDE) -> Photo:
     """Read a photo in any common format and colour mode.
 
     EXIF orientation and embedded colour profiles are applied, transparency is laid on white, the first frame of an
-    animation is taken, and what is larger than ``working_side`` is reduced with antialiasing.
+    animation is taken, and what is larger than ``working_side_px`` is reduced with antialiasing.
 
     Args:
-        path: the file.
-        focal_px: focal length in pixels of the file, upright; without it, what EXIF says.
-        working_side: upper bound [px] for the long side of the result.
+        path: The file.
+        focal_px: Focal length in pixels of the file, upright; without it, what EXIF says.
+        working_side_px: Upper bound for the long side of the result.
+
+    Returns:
+        The photo.
 
     Raises:
-        InputError: the file cannot be read, is no image, is damaged, or has a size no face can be measured at; or the
+        InputError: The file cannot be read, is no image, is damaged, or has a size no face can be measured at; or the
             focal length is none.
 
     Example:
@@ -105,11 +119,11 @@ def read_image(path: FilePath, *, focal_px: SupportsFloat | None = None, working
         warnings.simplefilter("ignore")
         image = _open_image(source, file)
         width, height = image.size
-        animated = _decode(source, image, working_side)
+        animated = _decode(source, image, working_side_px)
         if (image.width > image.height) != (width > height):  # EXIF has turned it
             width, height = height, width
         focal, notes = _focal_px(image, height, width) if focal is None else (focal, [])
-    pixels, colour_notes = _srgb(source, image, working_side)
+    pixels, colour_notes = _srgb(source, image, working_side_px)
     notes += colour_notes
     if animated:
         notes.append("took the first of several frames")
@@ -135,17 +149,20 @@ def check_photo(path: FilePath) -> None:
 
 
 def photo_from_array(
-    pixels: np.ndarray, *, focal_px: SupportsFloat | None = None, working_side: int = WORKING_SIDE
+    pixels: np.ndarray, *, focal_px: SupportsFloat | None = None, working_side_px: int = WORKING_SIDE
 ) -> Photo:
     """Take pixels from memory under the same conditions as :func:`read_image` takes them from a file.
 
     Args:
         pixels: ``[h w 3]``, or ``[h w]`` for grey; uint8, uint16, or floats in [0, 1]; sRGB.
-        focal_px: focal length in pixels of this array, if known.
-        working_side: upper bound [px] for the long side of the result.
+        focal_px: Focal length in pixels of this array, if known.
+        working_side_px: Upper bound for the long side of the result.
+
+    Returns:
+        The photo.
 
     Raises:
-        InputError: another shape, dtype or range, a size no face can be measured at, or a focal length that is none.
+        InputError: Another shape, dtype or range, a size no face can be measured at, or a focal length that is none.
 
     Example:
         >>> photo_from_array(np.zeros((80, 100), np.uint8)).pixels.shape
@@ -167,7 +184,7 @@ def photo_from_array(
             f"image array: values from {np.min(array)} to {np.max(array)}; divide so that they lie in [0, 1]."
         )
     array = array.astype(np.float32)
-    channels = [_reduce(Image.fromarray(channel), working_side) for channel in np.moveaxis(array, 2, 0)]
+    channels = [_reduce(Image.fromarray(channel), working_side_px) for channel in np.moveaxis(array, 2, 0)]
     array = np.clip(np.stack([np.asarray(channel) for channel in channels], axis=2), 0, 1)
     if array.shape[:2] == (height, width):
         return Photo(array, focal, (height, width))
@@ -181,7 +198,7 @@ def encode_png(pixels: Float[np.ndarray, "h w c"]) -> bytes:
     Values outside the range are clipped.
 
     Raises:
-        ValueError: a value is not finite.
+        ValueError: A value is not finite.
     """
     if not np.isfinite(pixels).all():
         raise ValueError("the picture holds values that are not finite")
@@ -193,11 +210,22 @@ def encode_png(pixels: Float[np.ndarray, "h w c"]) -> bytes:
 
 
 def write_image(path: FilePath, pixels: Float[np.ndarray, "h w c"]) -> None:
-    """Write a picture as an 8-bit PNG, atomically; see :func:`encode_png`.
+    """Write a picture as an 8-bit PNG; the file appears whole or not at all.
+
+    Args:
+        path: The file.
+        pixels: One, three or four channels in [0, 1]; values outside the range are clipped.
 
     Raises:
-        InputError: the file cannot be written.
-        ValueError: a value is not finite.
+        InputError: The file cannot be written.
+        ValueError: A value is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> write_image(path, np.full((80, 100, 3), 0.5))
+        >>> read_image(path).image_hw
+        (80, 100)
     """
     write_bytes(path, encode_png(pixels))
 

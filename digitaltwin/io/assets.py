@@ -5,10 +5,16 @@ from pathlib import Path
 
 
 def asset_path(name: str) -> Path:
-    """Where a shipped file lies, in a checkout as in an installed wheel.
+    """Find a file that ships with the package, in a checkout as in an installed wheel.
+
+    Args:
+        name: The file's name: ``"portrait.png"``, ``"scan.glb"``, ``"head.npz"``.
+
+    Returns:
+        Its path.
 
     Raises:
-        FileNotFoundError: the installation lacks it.
+        FileNotFoundError: The installation lacks it.
 
     Example:
         >>> asset_path("README.md").name

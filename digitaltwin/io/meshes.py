@@ -33,13 +33,18 @@ def read_surface(path: FilePath) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarr
 
     Raises:
         InputError: The file is missing, of another format or too large, cannot be read, or holds no faces.
+
+    Example:
+        >>> from digitaltwin.io import asset_path
+        >>> read_surface(asset_path("scan.glb"))[1].shape[1]
+        3
     """
     loaded = _load(Path(path), textured=False)
     return np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64)
 
 
 def read_scan(path: FilePath) -> Mesh:
-    """A mesh with its texture or the colours of its vertices; of several textures one picture is made.
+    """Read a mesh with its texture or the colours of its vertices; of several textures one picture is made.
 
     Args:
         path: The file; a texture lies beside it or in it.
@@ -49,6 +54,11 @@ def read_scan(path: FilePath) -> Mesh:
 
     Raises:
         InputError: As :func:`read_surface`.
+
+    Example:
+        >>> from digitaltwin.io import asset_path
+        >>> read_scan(asset_path("scan.glb")).vertices.shape[1]
+        3
     """
     loaded = _load(Path(path), textured=True)
     scan = Mesh(np.array(loaded.vertices, np.float64), np.array(loaded.faces, np.int64))

@@ -1,26 +1,25 @@
-"""Non-rigid ICP: a template laid over a surface, stiffly first and ever more softly (Amberg et al. 2007).
+"""Non-rigid ICP: a template deformed onto a surface, with a stiffness that goes from coarse to fine.
 
-The template's vertices p are moved by displacements d [mm], which in every round minimise
+The template's vertices p are moved by displacements d [mm], which in every iteration minimise
 
     int (n . (p + d - c))^2               template to surface: c the closest point of the surface, n its normal there
   + int (n . (B (p + d) - s))^2           surface to template: s on the surface, B the template's point closest to it
   + sum_l w_l |A_l (p + d) - y_l|^2       landmarks y, on the template at A
-  + u sum_ij |d_i - d_j|^2                vertices that touch: closed lips are to stay so
+  + u sum_ij |d_i - d_j|^2                contact pairs: closed lips are to stay so
   + l^4 int |Laplace d|^2 + m int |d|^2   stiffness
 
 Both integrals count only where the surfaces correspond: within reach of one another, facing alike, on neither's border;
 large gaps count less (Geman and McClure). All terms are areas times squared lengths, so what the stiffness means does
 not depend on how dense either mesh is: l [mm] is the size of bump it irons out. Where the surface says nothing, a bump
-goes on smoothly and fades over some five l.
+goes on smoothly, and vanishes over some five l by the displacement penalty m.
 
 Distances along normals leave the template free to slide, which the stiffness alone resists. The second integral takes
 half of it back that a coarse template with its vertices on a surface leaves most of that outside its flat faces.
 
-On the host, in float64. Letters: v vertices, f faces of the template; k landmarks; t pairs; n pulls.
+On the host, in float64. Letters: v vertices, f faces of the template; k landmarks; t contact pairs; n constraints.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,89 +28,19 @@ import scipy.sparse.linalg as spl
 from absl import logging
 from jaxtyping import Float, Int
 
-from digitaltwin.geometry import SurfaceTree, cotangent_stiffness, interpolation_matrix, lumped_mass
-from digitaltwin.types import InputError, check_ranges
+from digitaltwin.geometry import SurfacePoints, SurfaceTree, cotangent_stiffness, lumped_mass
+from digitaltwin.registration._config import NonRigidConfig, Round
+from digitaltwin.types import InputError
 
 _TOLERANCE, _MOST_ITERATIONS = 1e-5, 500  # of conjugate gradients
 _SOFT_MM = 2.0  # a gap of as much counts a quarter, in rounds of short reach
 
 
-@dataclass(frozen=True)
-class Round:
-    """A number of rounds of the same stiffness."""
-
-    stiffness_mm: float
-    """l."""
-    reach_mm: float
-    """Distance up to which surfaces correspond."""
-    iterations: int = 4
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            ("stiffness_mm", self.stiffness_mm >= 0.0, "not be negative"),
-            ("reach_mm", self.reach_mm > 0.0, "be positive"),
-            ("iterations", self.iterations >= 1, "be 1 or more"),
-        )
-
-
-@dataclass(frozen=True)
-class NonRigidConfig:
-    """How a template is laid over a surface."""
-
-    rounds: tuple[Round, ...] = (
-        Round(40.0, 15.0),
-        Round(20.0, 10.0),
-        Round(10.0, 6.0),
-        Round(6.0, 5.0),
-        Round(4.0, 4.0),
-    )
-    most_turned_deg: float = 60.0
-    """Angle between the normals of corresponding points up to which they count."""
-    slide: float = 0.05
-    """What a distance across the normal counts."""
-    landmarks_mm2: float = 2000.0
-    """The area that all landmarks together count as, ..."""
-    landmark_mm2: float = 100.0
-    """... and w of one, at most."""
-    touch_mm2: float = 300.0
-    """u."""
-    fade: float = 1e-3
-    """m."""
-    most_points: int = 40_000
-    """Points of the surface that pull, spread evenly over its vertices near the template."""
-
-    def __post_init__(self) -> None:
-        amounts = ("slide", "landmarks_mm2", "landmark_mm2", "touch_mm2")
-        check_ranges(
-            self,
-            ("rounds", len(self.rounds) > 0, "hold one or more"),
-            ("most_turned_deg", 0.0 < self.most_turned_deg <= 180.0, "lie in (0, 180]"),
-            *((name, getattr(self, name) >= 0.0, "not be negative") for name in amounts),
-            ("fade", self.fade > 0.0, "be positive"),
-            ("most_points", self.most_points >= 1, "be 1 or more"),
-        )
-
-
-class Landmarks(NamedTuple):
-    """Points of the template, and where they belong."""
-
-    rows: sp.csr_array
-    """A [k v]: barycentric weights of the vertices."""
-    positions: Float[np.ndarray, "k 3"]
-    """y [mm]; rows that are not finite are left out."""
-
-    def finite(self) -> "Landmarks":
-        """Those that are known."""
-        known = np.isfinite(self.positions).all(axis=1)
-        return Landmarks(sp.csr_array(self.rows)[known], self.positions[known])
-
-
 class Correspondence(NamedTuple):
-    """What of a surface some points correspond to."""
+    """The points of a surface that some points correspond to."""
 
     points: Float[np.ndarray, "n 3"]
-    """The closest ones."""
+    """The closest points [mm]."""
     planes: Float[np.ndarray, "n 3"]
     """The surface's unit normals there."""
     gaps: Float[np.ndarray, " n"]
@@ -127,14 +56,14 @@ class SurfaceSample(NamedTuple):
     normals: Float[np.ndarray, "n 3"]
     """Unit normals there."""
     areas: Float[np.ndarray, " n"]
-    """What each stands for [mm^2]."""
+    """The area that each stands for [mm^2]."""
 
 
-class _Pulls(NamedTuple):
-    """Points of the template and the planes they are pulled to."""
+class _Constraints(NamedTuple):
+    """Points of the template, and the planes they are drawn to."""
 
     rows: sp.csr_array
-    """[n v]"""
+    """Barycentric weights of the template's vertices [n v]."""
     planes: Float[np.ndarray, "n 3"]
     """Unit normals."""
     targets: Float[np.ndarray, "n 3"]
@@ -142,36 +71,53 @@ class _Pulls(NamedTuple):
     """[mm^2]"""
 
 
-def lay_over(
+def nonrigid_icp(
     vertices: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
     surface: SurfaceTree,
     *,
     weights: Float[np.ndarray, " v"] | None = None,
-    landmarks: Landmarks | None = None,
-    touching: Int[np.ndarray, "t 2"] | None = None,
+    landmarks: tuple[SurfacePoints, Float[np.ndarray, "k 3"]] | None = None,
+    contact_pairs: Int[np.ndarray, "t 2"] | None = None,
     config: NonRigidConfig | None = None,
 ) -> Float[np.ndarray, "v 3"]:
-    """Lay a template over a surface.
+    """Deform a template smoothly until it lies on a surface (non-rigid ICP).
+
+    Each iteration finds closest points both ways and minimises the sum of squared distances from the tangent planes
+    there, a stiffness ``l^4 int |Laplace d|^2`` of the displacements d, and distances of landmarks; l shrinks by the
+    schedule of the configuration.
 
     Args:
-        vertices: The template, already in place within some millimetres [mm].
-        faces: Its triangles.
-        surface: What it is laid over.
-        weights: How much the surface counts at each vertex, 0 to 1; by default 1 everywhere.
-        landmarks: Points that are known.
-        touching: Pairs of vertices that are to move together.
+        vertices: The template's vertices [v 3], already in place within some millimetres [mm].
+        faces: Its triangles [f 3].
+        surface: The surface that it is deformed onto [mm].
+        weights: Weight of the surface at each vertex, 0 to 1; by default 1 everywhere.
+        landmarks: Points of the template, and where they belong [mm]; those not finite are left out.
+        contact_pairs: Pairs of vertices [t 2] that are to move together.
         config: The schedule and its numbers.
 
     Returns:
-        The vertices in their new places. Those at the same position (along a texture's seam) stay together, those of
-        no face where they are.
+        The deformed vertices [v 3], in millimetres. Those at the same position (along a texture's seam) stay together;
+        those of no face stay where they are.
 
     Raises:
         InputError: The template is no mesh, or fewer than ten points of the two correspond.
+
+    Example:
+        >>> import numpy as np
+        >>> import trimesh
+        >>> from digitaltwin.geometry import SurfaceTree
+        >>> ball = trimesh.creation.icosphere(subdivisions=2, radius=80.0)
+        >>> larger = SurfaceTree(1.03 * ball.vertices, ball.faces)
+        >>> deformed = nonrigid_icp(ball.vertices, ball.faces, larger)
+        >>> bool(np.abs(np.linalg.norm(deformed, axis=1) - 1.03 * 80.0).max() < 0.2)
+        True
+
+    Source: Amberg, Romdhani, Vetter, Optimal step nonrigid ICP algorithms for surface registration, CVPR 2007.
     """
     config = NonRigidConfig() if config is None else config
     vertices = np.asarray(vertices, np.float64)
+    triangles = faces
     chosen, faces, number = _weld(SurfaceTree(vertices, faces, name="template"))
     start, moves = vertices[chosen], np.flatnonzero(number >= 0)
     expand = sp.csr_array((np.ones(len(moves)), (moves, number[moves])), shape=(len(vertices), len(start)))
@@ -179,28 +125,47 @@ def lay_over(
     weights = np.ones(len(start)) if weights is None else np.asarray(weights, np.float64)[chosen]
     mass, stiffness = lumped_mass(start, faces), cotangent_stiffness(start, faces)
     bending = sp.csr_array(stiffness @ sp.diags_array(1.0 / mass) @ stiffness)
-    pairs = np.zeros((0, 2), int) if touching is None else np.asarray(touching)
-    bound = _differences(pairs, len(vertices)) @ expand
-    bound = config.touch_mm2 * bound.T @ bound
+    pairs = np.zeros((0, 2), int) if contact_pairs is None else np.asarray(contact_pairs)
+    contact = _differences(pairs, len(vertices)) @ expand
+    contact = config.contact_mm2 * contact.T @ contact
     sample = sample_surface(surface, start, config)
-    known = None if landmarks is None else landmarks.finite()
-    if known is not None:
-        known = Landmarks(sp.csr_array(known.rows @ expand), known.positions)
-    moved = start
+    rows, targets = known_landmarks(landmarks, triangles, len(vertices))
+    rows = sp.csr_array(rows @ expand)
+    welded, moved = SurfaceTree(start, faces, name="template"), start
     for part in _each(config.rounds):
-        template = SurfaceTree(moved, faces, name="template")
-        pulls = [
+        template = welded.deformed(moved)
+        constraints = [
             _template_to_surface(template, surface, mass * weights, part, config),
             _surface_to_template(sample, template, weights, part, config),
         ]
-        count = sum(len(pull.weights) for pull in pulls)
+        count = sum(len(one.weights) for one in constraints)
         if count < 10:
             raise InputError(f"surfaces: only {count} points correspond; are they aligned, and in millimetres?")
-        stiff = part.stiffness_mm**4 * bending + config.fade * sp.diags_array(mass) + bound
-        moved = start + _solve(start, moved - start, stiff, pulls, known, config)
-    laid = vertices.copy()
-    laid[moves] = moved[number[moves]]
-    return laid
+        stiff = part.stiffness_mm**4 * bending + config.displacement_penalty * sp.diags_array(mass) + contact
+        moved = start + _solve(start, moved - start, stiff, constraints, (rows, targets), config)
+    deformed = vertices.copy()
+    deformed[moves] = moved[number[moves]]
+    return deformed
+
+
+def known_landmarks(
+    landmarks: tuple[SurfacePoints, Float[np.ndarray, "k 3"]] | None, faces: Int[np.ndarray, "f 3"], count: int
+) -> tuple[sp.csr_array, Float[np.ndarray, "m 3"]]:
+    """Barycentric weights of the vertices, and targets, of the landmarks that are known; of none without any.
+
+    Args:
+        landmarks: Points of a mesh, and where they belong; rows that are not finite are left out.
+        faces: The mesh's triangles.
+        count: Its number of vertices.
+
+    Returns:
+        Rows [m v] and positions [m 3].
+    """
+    if landmarks is None:
+        return sp.csr_array((0, count)), np.zeros((0, 3))
+    points, targets = landmarks
+    known = np.isfinite(targets).all(axis=1)
+    return sp.csr_array(points.matrix(faces, count))[known], np.asarray(targets, np.float64)[known]
 
 
 def _weld(mesh: SurfaceTree) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, "f 3"], Int[np.ndarray, " v"]]:
@@ -225,31 +190,32 @@ def _solve(
     start: Float[np.ndarray, "v 3"],
     guess: Float[np.ndarray, "v 3"],
     stiff: sp.csr_array,
-    pulls: list[_Pulls],
-    landmarks: Landmarks | None,
+    constraints: list[_Constraints],
+    landmarks: tuple[sp.csr_array, Float[np.ndarray, "k 3"]],
     config: NonRigidConfig,
 ) -> Float[np.ndarray, "v 3"]:
-    """The displacements of one round, by conjugate gradients.
+    """The displacements of one iteration, by conjugate gradients.
 
-    Planes couple the three coordinates. Were every pull one towards a point, of a third of its weight, there would be
-    one v x v matrix for all three: factored, it is the preconditioner.
+    Planes couple the three coordinates. Were every constraint one towards a point, of a third of its weight, there
+    would be one v x v matrix for all three: factored, it is the preconditioner.
     """
-    alike, sideways = stiff, np.zeros_like(start)
-    if landmarks is not None and len(landmarks.positions):
-        weight = min(config.landmark_mm2, config.landmarks_mm2 / len(landmarks.positions))
-        alike = alike + weight * landmarks.rows.T @ landmarks.rows
-        sideways += weight * (landmarks.rows.T @ (landmarks.positions - landmarks.rows @ start))
-    near, right, planar = alike, np.zeros(start.size), []
-    for pull in pulls:
-        missing = pull.targets - pull.rows @ start
-        weighted = sp.diags_array(pull.weights) @ pull.rows
-        alike = alike + config.slide * pull.rows.T @ weighted
-        near = near + (config.slide + 1.0 / 3.0) * pull.rows.T @ weighted
-        sideways += config.slide * (weighted.T @ missing)
-        along = _along(pull, len(start))
-        right += along.T @ (pull.weights * np.sum(pull.planes * missing, axis=1))
-        planar.append(along.T @ sp.diags_array(pull.weights) @ along)
-    across, coupled = sp.csr_array(alike), sp.csr_array(sum(planar))
+    per_axis, right_per_axis = stiff, np.zeros_like(start)
+    marked, targets = landmarks
+    if len(targets):
+        weight = min(config.landmark_mm2, config.landmarks_mm2 / len(targets))
+        per_axis = per_axis + weight * marked.T @ marked
+        right_per_axis += weight * (marked.T @ (targets - marked @ start))
+    near, right, planar = per_axis, np.zeros(start.size), []
+    for one in constraints:
+        missing = one.targets - one.rows @ start
+        weighted = sp.diags_array(one.weights) @ one.rows
+        per_axis = per_axis + config.tangential * one.rows.T @ weighted
+        near = near + (config.tangential + 1.0 / 3.0) * one.rows.T @ weighted
+        right_per_axis += config.tangential * (weighted.T @ missing)
+        normal = _normal_rows(one, len(start))
+        right += normal.T @ (one.weights * np.sum(one.planes * missing, axis=1))
+        planar.append(normal.T @ sp.diags_array(one.weights) @ normal)
+    across, coupled = sp.csr_array(per_axis), sp.csr_array(sum(planar))
     factor = spl.splu(sp.csc_array(near), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
     def product(flat: np.ndarray) -> np.ndarray:
@@ -261,19 +227,19 @@ def _solve(
     size = (start.size, start.size)
     solution, unfinished = spl.cg(
         spl.LinearOperator(size, product, dtype=np.float64),  # pyright: ignore[reportCallIssue]
-        right + sideways.ravel(),
+        right + right_per_axis.ravel(),
         x0=guess.ravel(),
         rtol=_TOLERANCE,
         maxiter=_MOST_ITERATIONS,
         M=spl.LinearOperator(size, precondition, dtype=np.float64),  # pyright: ignore[reportCallIssue]
     )
     if unfinished:
-        logging.warning("non-rigid ICP: a round was left after %d steps of conjugate gradients", _MOST_ITERATIONS)
+        logging.warning("non-rigid ICP: an iteration was left after %d steps of conjugate gradients", _MOST_ITERATIONS)
     return solution.reshape(-1, 3)
 
 
 def sample_surface(surface: SurfaceTree, near: Float[np.ndarray, "v 3"], config: NonRigidConfig) -> SurfaceSample:
-    """Vertices of a surface that may pull: those within reach of a template's box, spread evenly over their list.
+    """Vertices of a surface that constrain a template: those within reach of its box, spread evenly over their list.
 
     Args:
         surface: A mesh.
@@ -300,13 +266,13 @@ def _each(rounds: tuple[Round, ...]) -> Iterator[Round]:
     return (part for part in rounds for _ in range(part.iterations))
 
 
-def _along(pull: _Pulls, count: int) -> sp.csr_array:
+def _normal_rows(constraints: _Constraints, count: int) -> sp.csr_array:
     """Rows ``n . B d`` over the 3v coordinates of d."""
-    entries = pull.rows.tocoo()
+    entries = constraints.rows.tocoo()
     row, column = entries.coords
-    data = entries.data[:, None] * pull.planes[row]
+    data = entries.data[:, None] * constraints.planes[row]
     index = (np.repeat(row, 3), (3 * column[:, None] + np.arange(3)).ravel())
-    return sp.csr_array((data.ravel(), index), shape=(len(pull.weights), 3 * count))
+    return sp.csr_array((data.ravel(), index), shape=(len(constraints.weights), 3 * count))
 
 
 def correspondence(
@@ -314,7 +280,7 @@ def correspondence(
     normals: Float[np.ndarray, "n 3"],
     surface: SurfaceTree,
     reach_mm: float,
-    most_turned_deg: float,
+    max_normal_angle_deg: float,
 ) -> Correspondence:
     """Closest points that can be trusted: near, facing alike, not on the surface's border.
 
@@ -323,38 +289,38 @@ def correspondence(
         normals: Unit normals there.
         surface: What they are compared with.
         reach_mm: Distance up to which they correspond. Of such as a third of it (but 2 mm) a quarter counts.
-        most_turned_deg: Angle between the normals likewise.
+        max_normal_angle_deg: Angle between the normals likewise.
 
     Returns:
         For every point.
     """
     targets, closest = surface.closest(points)
     planes = surface.smooth_normals(closest)
-    weights = _trust(points, normals, targets, planes, reach_mm, most_turned_deg) * ~surface.on_rim(closest)
+    weights = _trust(points, normals, targets, planes, reach_mm, max_normal_angle_deg) * ~surface.on_rim(closest)
     return Correspondence(targets, planes, np.sum(planes * (targets - points), axis=1), weights)
 
 
 def _template_to_surface(
     template: SurfaceTree, surface: SurfaceTree, areas: np.ndarray, part: Round, config: NonRigidConfig
-) -> _Pulls:
+) -> _Constraints:
     vertices = template.vertices
-    to = correspondence(vertices, template.vertex_normals, surface, part.reach_mm, config.most_turned_deg)
+    to = correspondence(vertices, template.vertex_normals, surface, part.reach_mm, config.max_normal_angle_deg)
     kept = np.flatnonzero(areas * to.weights)
     rows = sp.csr_array((np.ones(len(kept)), (np.arange(len(kept)), kept)), shape=(len(kept), len(vertices)))
-    return _Pulls(rows, to.planes[kept], to.points[kept], (areas * to.weights)[kept])
+    return _Constraints(rows, to.planes[kept], to.points[kept], (areas * to.weights)[kept])
 
 
 def _surface_to_template(
     sample: SurfaceSample, template: SurfaceTree, weights: np.ndarray, part: Round, config: NonRigidConfig
-) -> _Pulls:
+) -> _Constraints:
     positions, closest = template.closest(sample.points)
     corners = template.faces[closest.faces]
     facing = template.normals[closest.faces]
-    trust = _trust(sample.points, facing, positions, sample.normals, part.reach_mm, config.most_turned_deg)
+    trust = _trust(sample.points, facing, positions, sample.normals, part.reach_mm, config.max_normal_angle_deg)
     trust *= np.sum(weights[corners] * closest.barycentric, axis=1) * ~template.on_rim(closest)
     kept = np.flatnonzero(trust)
-    rows = interpolation_matrix(corners[kept], closest.barycentric[kept], len(weights))
-    return _Pulls(rows, sample.normals[kept], sample.points[kept], (sample.areas * trust)[kept])
+    rows = SurfacePoints(*(part[kept] for part in closest)).matrix(template.faces, len(weights))
+    return _Constraints(rows, sample.normals[kept], sample.points[kept], (sample.areas * trust)[kept])
 
 
 def _trust(
@@ -363,11 +329,11 @@ def _trust(
     closest: np.ndarray,
     planes: np.ndarray,
     reach_mm: float,
-    most_turned_deg: float,
+    max_normal_angle_deg: float,
 ) -> Float[np.ndarray, " n"]:
     away = closest - points
     near = np.linalg.norm(away, axis=1) <= reach_mm
-    alike = np.sum(normals * planes, axis=1) > np.cos(np.deg2rad(most_turned_deg))
+    alike = np.sum(normals * planes, axis=1) > np.cos(np.deg2rad(max_normal_angle_deg))
     gap = np.sum(planes * away, axis=1)
     soft = max(_SOFT_MM, reach_mm / 3.0)
     return np.where(near & alike, (soft**2 / (soft**2 + gap**2)) ** 2, 0.0)

@@ -1,7 +1,7 @@
 """A scan's texture in the head's atlas.
 
-Every texel of the skin takes the colour of the scan's point closest to it. Once a skin has been laid over the scan the
-two lie within a millimetre of one another and the closest point is the one along the normal. Where they part (hair,
+Every texel of the skin takes the colour of the scan's point closest to it. Once a skin has been registered to the scan
+the two lie within a millimetre of one another and the closest point is the one along the normal. Where they part (hair,
 holes, what the scanner did not see) the texel is left to what completes the texture.
 
 Letters: s edge of the texture, n texels.
@@ -21,28 +21,42 @@ from digitaltwin.texture._projection import feather, skin_mask, texture_image
 from digitaltwin.types import InputError, Mesh
 
 _TRUSTED_MM, _LOST_MM = 2.5, 5.0  # gap up to which a colour is taken, and from which on it is not
-_ALIKE, _ACROSS = 0.6, 0.3  # cosine between the normals, likewise
+_PARALLEL, _ACROSS = 0.6, 0.3  # cosine between the normals, likewise
 _AT_ONCE = 250_000  # texels, which bounds the memory
 
 
 def transfer_texture(
     head: HeadModel, layout: TextureLayout, registration: Registration, scan: Mesh, *, hair: bool = False
 ) -> Projection:
-    """Take the colours of a scan over to the head's texture.
+    """Transfer the colours of a scan to the head's texture atlas.
 
     Args:
-        head: The model.
+        head: The head model.
         layout: Its texels, and how far from the face they may be coloured: for all of what a scan shows
             ``make_layout(head, reach_mm=inf)``.
-        registration: The scan's, by :func:`digitaltwin.registration.register_scan`.
-        scan: With a texture or colours.
+        registration: The scan's registration, by :func:`digitaltwin.registration.register_scan`.
+        scan: The scan, with a texture or colours.
         hair: Whether to keep what is not of the colour of skin outside the face: hair, collars.
 
     Returns:
-        Colours and their weights, as :func:`digitaltwin.texture.complete_texture` completes them.
+        Colours in linear light and their weights, as :func:`digitaltwin.texture.complete_texture` completes them.
 
     Raises:
         InputError: The scan has no colours.
+
+    Example:
+        >>> import numpy as np
+        >>> from digitaltwin.geometry import Similarity, SurfaceTree
+        >>> from digitaltwin.head import load_head
+        >>> from digitaltwin.texture import make_layout
+        >>> head = load_head()  # a grey scan of the mean head
+        >>> mean, faces = np.asarray(head.mean, float), np.asarray(head.faces)
+        >>> coefficients, landmarks = np.zeros(len(head.identity)), np.full((104, 3), np.nan)
+        >>> pose, surface = Similarity.identity(), SurfaceTree(mean, faces)
+        >>> registration = Registration(mean, mean, coefficients, pose, "mm", False, surface, landmarks)
+        >>> scan = Mesh(mean, faces, colours=np.full_like(mean, 0.5))
+        >>> transfer_texture(head, make_layout(head, size=512), registration, scan, hair=True).weight.shape
+        (512, 512)
     """
     if scan.texture is None and scan.colours is None:
         raise InputError("scan: has no texture and no colours; register its shape alone.")
@@ -50,11 +64,12 @@ def transfer_texture(
     texel, barycentric = np.asarray(layout.texel), np.asarray(layout.barycentric, np.float64)
     corners = np.asarray(head.faces)[np.asarray(layout.face)]
     skin = SurfaceTree(registration.vertices, np.asarray(head.faces), name="skin")
-    own = scan._replace(faces=registration.scan.faces)  # those without an area left out, and turned outwards
+    # The registration has left out faces without an area, and may have flipped the others.
+    own = scan._replace(faces=registration.scan.faces)
     colour, trust = np.zeros((len(texel), 3), np.float32), np.zeros(len(texel), np.float32)
     for start in range(0, len(texel), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        colour[part], trust[part] = _looked_up(own, registration.scan, skin, corners[part], barycentric[part])
+        colour[part], trust[part] = _look_up(own, registration.scan, skin, corners[part], barycentric[part])
     linear = linear_from_srgb(jnp.asarray(colour))
     seen = texture_image(jnp.asarray(trust[:, None] > 0.0, jnp.float32), layout.texel, size=size)
     weight = jnp.asarray(trust) * feather(seen, layout.covered).reshape(-1)[texel]
@@ -66,17 +81,17 @@ def transfer_texture(
     )
 
 
-def _looked_up(
+def _look_up(
     scan: Mesh, surface: SurfaceTree, skin: SurfaceTree, corners: np.ndarray, barycentric: np.ndarray
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
-    """Colours at some texels, sRGB, and how far they are to be trusted."""
+    """Colours at some texels, sRGB, and their weights."""
     points = np.einsum("nc,ncd->nd", barycentric, skin.vertices[corners])
     normals = np.einsum("nc,ncd->nd", barycentric, skin.vertex_normals[corners])
     positions, closest = surface.closest(points)
     gap = np.linalg.norm(positions - points, axis=1)
     facing = np.sum(normals * surface.normals[closest.faces], axis=1) / np.linalg.norm(normals, axis=1)
     trust = np.clip((_LOST_MM - gap) / (_LOST_MM - _TRUSTED_MM), 0.0, 1.0)
-    trust *= np.clip((facing - _ACROSS) / (_ALIKE - _ACROSS), 0.0, 1.0) * ~surface.on_rim(closest)
-    colours = colours_at(scan, closest.faces, closest.barycentric)
+    trust *= np.clip((facing - _ACROSS) / (_PARALLEL - _ACROSS), 0.0, 1.0) * ~surface.on_rim(closest)
+    colours = colours_at(scan, closest)
     assert colours is not None
     return colours, trust

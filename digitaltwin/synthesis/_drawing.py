@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import AXIS_FLIP, Camera
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._camera import AXIS_FLIP
 from digitaltwin.head import (
     HeadModel,
     Subjects,

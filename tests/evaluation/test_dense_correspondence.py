@@ -2,17 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import trimesh
 
-from digitaltwin.evaluation import (
-    LANDMARKS,
-    ProtocolConfig,
-    bent_distances,
-    compare_trees,
-    evaluate_pair,
-    find_pairs,
-)
+from digitaltwin.evaluation import ProtocolConfig, compare_trees, dense_correspondence_errors, evaluate_pair, find_pairs
 from digitaltwin.geometry import SurfaceTree
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import LANDMARKS
 
 
 def seven(head, vertices):
@@ -31,7 +25,7 @@ def test_it_tells_the_true_error_where_closest_points_do_not(head):
         scan = SurfaceTree(*trimesh.remesh.subdivide(truth, faces))
         tree = SurfaceTree(prediction, faces)
         found = compare_trees(tree, scan, landmarks=landmarks, nose_tip=landmarks[1][4], crop_mm=95.0)
-        bent = bent_distances(found, faces, scan, landmarks)
+        bent = dense_correspondence_errors(found, faces, scan, landmarks)
         counts = np.isfinite(found.prediction_mm)
         assert np.array_equal(np.isfinite(bent), counts)
         true = np.linalg.norm(found.vertices - truth, axis=1)
@@ -47,7 +41,7 @@ def test_a_prediction_that_is_right_has_no_error(head):
     vertices, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     tree, landmarks = SurfaceTree(vertices, faces), (seven(head, vertices), seven(head, vertices))
     found = compare_trees(tree, tree, landmarks=landmarks, nose_tip=landmarks[1][4], crop_mm=95.0)
-    assert np.nanmax(bent_distances(found, faces, tree, landmarks)) < 0.02
+    assert np.nanmax(dense_correspondence_errors(found, faces, tree, landmarks)) < 0.02
 
 
 def test_the_protocol_adds_it_if_asked(head, tmp_path):
@@ -59,6 +53,6 @@ def test_the_protocol_adds_it_if_asked(head, tmp_path):
         rows = [f"{name},{x},{y},{z}" for name, (x, y, z) in zip(LANDMARKS, seven(head, vertices))]
         (tmp_path / folder / "anna.csv").write_text("\n".join(rows))
     (pair,) = find_pairs(tmp_path / "predictions", tmp_path / "scans")
-    errors = evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0, 95.0), bent=True)).errors
-    assert np.all(errors.bent > 1.3 * errors.prediction_to_scan)
-    assert np.isnan(evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0,))).errors.bent).all()
+    errors = evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0, 95.0), dense_correspondence=True)).errors
+    assert np.all(errors.dense_correspondence > 1.3 * errors.prediction_to_scan)
+    assert np.isnan(evaluate_pair(pair, ProtocolConfig(crops_mm=(80.0,))).errors.dense_correspondence).all()

@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.evaluation import (
-    CHALLENGE_LANDMARKS,
-    ProtocolConfig,
-    evaluate_pair,
-    face_region,
-    find_now_pairs,
-    find_stirling_pairs,
-)
+from digitaltwin.evaluation import ProtocolConfig, evaluate_pair, find_now_pairs, find_stirling_pairs
+from digitaltwin.evaluation._face_region import face_region
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import CHALLENGE_LANDMARKS
 from digitaltwin.types import InputError
-from tests.evaluation.test_landmarks import write_numbered, write_picked, write_rows
+from tests.io.test_landmark_files import write_numbered, write_picked, write_rows
 
 NOSE_BOTTOM = 77  # of the 104
 

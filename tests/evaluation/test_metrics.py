@@ -6,12 +6,8 @@ import trimesh
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.evaluation import (
-    armse,
-    compare_surfaces,
-    compare_trees,
-    mesh_complexity,
-)
+from digitaltwin.evaluation import armse, compare_surfaces, compare_trees
+from digitaltwin.evaluation._metrics import mesh_complexity
 from digitaltwin.geometry import IcpConfig, SurfaceTree, icp, procrustes_alignment
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
@@ -75,7 +71,7 @@ def test_a_mirror_image_is_not_mirrored_back(face):
     mirrored, turned = lopsided * [-1.0, 1.0, 1.0], faces[:, ::-1]
     given = (seven, (seven * [-1.0, 1.0, 1.0])[[3, 2, 1, 0, 4, 6, 5]])
     found = compare_surfaces(lopsided, faces, mirrored, turned, landmarks=given)
-    assert np.linalg.det(found.placement.rotation) == pytest.approx(1.0)
+    assert np.linalg.det(found.scan_from_prediction.rotation) == pytest.approx(1.0)
     assert armse(lopsided, faces, mirrored, turned, landmarks=given, nose_tip=seven[4], crop_mm=80.0) > 0.5
 
 
@@ -114,7 +110,7 @@ def test_closest_points_agree_with_the_motion_that_was_made(face):
     moved = (vertices @ turn.T + [3.0, -2.0, 4.0])[front]
     start = procrustes_alignment(np.eye(3), np.eye(3))
     found = icp(moved, (mesh.vertex_normals @ turn.T)[front], scan, start)
-    np.testing.assert_allclose(found.placement.apply(moved), vertices[front], atol=0.02)
+    np.testing.assert_allclose(found.similarity.apply(moved), vertices[front], atol=0.02)
     assert found.converged
     assert found.rms_mm < 0.01
 
@@ -153,17 +149,17 @@ def test_from_the_scan_the_distances_themselves_are_least(face):
     vertices, faces, seven, move = face
     bump = 6.0 * np.exp(-np.sum((vertices - [20.0, -30.0, 60.0]) ** 2, axis=1) / 800.0)[:, None]
     scan, prediction = move(vertices + bump * [0.0, 0.0, 1.0]), SurfaceTree(1e-3 * vertices * [1.05, 1.0, 1.0], faces)
-    config = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, most_turned_deg=180.0)
+    config = IcpConfig(with_scale=True, from_scan=True, trimmed=0.0, max_normal_angle_deg=180.0)
     given = {"landmarks": (1e-3 * seven, move(seven)), "nose_tip": move(seven)[4], "crop_mm": 70.0, "icp": config}
     found = compare_trees(prediction, SurfaceTree(scan, faces), count_borders=True, **given)
     counted = scan[np.isfinite(found.scan_mm)]
 
     def mean_square(change):
         """About the placement that was found: a rotation, a shift [mm] and the logarithm of a size."""
-        scale, turn = np.exp(change[6]) * found.placement.scale, Rotation.from_rotvec(change[:3]).as_matrix()
+        scale, turn = np.exp(change[6]) * found.scan_from_prediction.scale, Rotation.from_rotvec(change[:3]).as_matrix()
         middle = counted.mean(axis=0)
         unmoved = (counted - middle - change[3:6]) @ turn / np.exp(change[6]) + middle
-        there = found.placement.inverse().apply(unmoved)
+        there = found.scan_from_prediction.inverse().apply(unmoved)
         return np.mean(np.sum((there - prediction.closest(there)[0]) ** 2, axis=1)) * scale**2
 
     least = mean_square(np.zeros(7))
@@ -205,9 +201,9 @@ def test_complexity_counts_what_lies_within():
     "wrong",
     [
         {"iterations": -1},
-        {"settled": 0},
+        {"fixed_after": 0},
         {"trimmed": 1.0},
-        {"most_turned_deg": 0.0},
+        {"max_normal_angle_deg": 0.0},
         {"tolerance_mm": float("nan")},
     ],
 )

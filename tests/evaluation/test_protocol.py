@@ -6,20 +6,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.evaluation import (
-    LANDMARKS,
-    Complexity,
-    Pair,
-    PairErrors,
-    ProtocolConfig,
-    evaluate_pair,
-    find_pairs,
-    group_complexities,
-    group_errors,
-    read_landmarks,
-)
+from digitaltwin.evaluation import Complexity, Pair, PairErrors, ProtocolConfig, evaluate_pair, find_pairs, group_errors
+from digitaltwin.evaluation._protocol import group_complexities
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import LANDMARKS, read_landmarks
 from digitaltwin.types import InputError
 
 

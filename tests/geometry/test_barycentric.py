@@ -1,7 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry import SurfacePoints, interpolate, interpolation_matrix
+from digitaltwin.geometry import SurfacePoints
+from digitaltwin.geometry._barycentric import interpolate, interpolation_matrix
 
 
 def test_matrix_and_interpolation_agree(head):

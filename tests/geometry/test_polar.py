@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import matrix_from_quaternion
 from digitaltwin.geometry._polar import polar_quaternion, stretch
+from digitaltwin.geometry._rotations import matrix_from_quaternion
 
 
 @jax.jit

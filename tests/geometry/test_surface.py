@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digitaltwin.geometry import check_surface
+from digitaltwin.geometry._surface import check_surface
 from digitaltwin.types import InputError
 
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0.5, 0.5, 1.0]])

@@ -79,7 +79,7 @@ def test_orientation_gives_the_upright_photo_exactly(tmp_path, levels, orientati
     )
     photo = read_image(path)
     np.testing.assert_array_equal(photo.pixels, levels / np.float32(255))
-    assert photo.original_size == (96, 128)
+    assert photo.original_hw == (96, 128)
     if suffix != "tiff":  # where Pillow writes no Exif directory
         assert photo.focal_px == pytest.approx(focal_from_35mm(26.0, 96, 128))
 
@@ -88,12 +88,12 @@ def test_turned_jpeg_stays_upright_when_it_is_reduced(tmp_path, levels):
     upright = Image.fromarray(levels).resize((1024, 768))
     stored = Image.fromarray(np.ascontiguousarray(STORED[6](np.asarray(upright))))
     stored.save(tmp_path / "turned.jpg", exif=exif_with(6, 28), quality=95)
-    photo = read_image(tmp_path / "turned.jpg", working_side=128)
-    assert photo.original_size == (768, 1024)
+    photo = read_image(tmp_path / "turned.jpg", working_side_px=128)
+    assert photo.original_hw == (768, 1024)
     assert photo.notes == ("reduced from 1024 x 768 to 128 x 96 px",)
     assert photo.focal_px == pytest.approx(focal_from_35mm(28.0, 96, 128))
     np.testing.assert_allclose(photo.pixels, levels / 255, atol=6 / 255)
-    given = read_image(tmp_path / "turned.jpg", working_side=128, focal_px=1000.0)
+    given = read_image(tmp_path / "turned.jpg", working_side_px=128, focal_px=1000.0)
     assert given.focal_px == pytest.approx(1000 / 8)
 
 
@@ -215,7 +215,7 @@ def test_reduction_is_antialiased_and_keeps_the_mean(tmp_path):
     stripes = np.zeros((256, 1024, 3), np.uint8)
     stripes[:, ::2] = 255
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    for photo in (read_image(tmp_path / "a.png", working_side=256), photo_from_array(stripes, working_side=256)):
+    for photo in (read_image(tmp_path / "a.png", working_side_px=256), photo_from_array(stripes, working_side_px=256)):
         assert photo.pixels.shape == (64, 256, 3)
         np.testing.assert_allclose(photo.pixels[8:-8, 8:-8], 0.5, atol=0.01)
 
@@ -224,7 +224,7 @@ def test_large_photos_are_reduced_to_the_working_size(tmp_path):
     Image.new("L", (6000, 3000), 128).save(tmp_path / "a.jpg")
     photo = read_image(tmp_path / "a.jpg")
     assert photo.pixels.shape == (1280, 2560, 3)
-    assert photo.original_size == (3000, 6000)
+    assert photo.original_hw == (3000, 6000)
 
 
 # Refusals
@@ -340,8 +340,8 @@ def test_a_focal_length_becomes_a_plain_float_at_the_size_of_the_pixels(tmp_path
     Image.fromarray(levels).save(tmp_path / "a.png")
     for number in (900, 900.0, np.float32(900), np.int64(900)):
         for photo in (
-            read_image(tmp_path / "a.png", focal_px=number, working_side=64),
-            photo_from_array(levels, focal_px=number, working_side=64),
+            read_image(tmp_path / "a.png", focal_px=number, working_side_px=64),
+            photo_from_array(levels, focal_px=number, working_side_px=64),
         ):
             assert type(photo.focal_px) is float  # all that JSON can hold
             assert photo.focal_px == 450.0

@@ -15,8 +15,8 @@ from digitaltwin.geometry import Camera
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, INTERIOR_PARTS, MOUTH
-from digitaltwin.registration import IctLayout, OtherHead, adopt_head, load_gnm_head, load_ict_head
-from digitaltwin.registration.head_models._convert import mirror_partners, orthonormal_identity, places_on
+from digitaltwin.registration import IctLayout, LinearHeadModel, convert_head_model, load_gnm_head, load_ict_head
+from digitaltwin.registration.head_models._convert import mirror_map, normal_compatible_points, orthonormal_identity
 from digitaltwin.registration.head_models._ict_facekit import _IN_68, _OURS
 from digitaltwin.texture import make_layout
 from digitaltwin.types import InputError
@@ -324,7 +324,7 @@ def test_a_person_of_no_kind_the_shipped_head_knows(head, foreign):
     known[list(_OURS)] = truth[list(_OURS)]
     s = foreign.skin
     whites = [np.arange(s, s + WHITE), np.arange(s + WHITE, s + 2 * WHITE)]
-    other = OtherHead(
+    other = LinearHeadModel(
         name="bumpy",
         vertices=bumpy.mean[:s] @ turn.T,
         faces=np.array([(p[0], *pair) for p in foreign.polygons for pair in zip(p[1:], p[2:])]),
@@ -334,7 +334,7 @@ def test_a_person_of_no_kind_the_shipped_head_knows(head, foreign):
         eye_identity=np.stack([foreign.modes[:, white].mean(axis=1) for white in whites], axis=1) @ turn.T,
         landmarks=known @ turn.T,
     )
-    adopted = adopt_head(other)
+    adopted = convert_head_model(other)
     back, shift = moved_back(adopted, bumpy)
     found = np.asarray(landmark_points(adopted, adopted.mean))
     away = np.linalg.norm(found - (truth @ back.T + shift), axis=1)
@@ -352,8 +352,8 @@ def test_orthonormal_identity_keeps_the_covariance():
     np.testing.assert_allclose(np.einsum("ji,ivx->jvx", change, modes), basis, atol=1e-9)
 
 
-def test_mirror_partners_of_any_points_are_an_involution():
-    partner = mirror_partners(np.random.default_rng(0).normal(size=(200, 3)) * 20.0)
+def test_mirror_map_of_any_points_are_an_involution():
+    partner = mirror_map(np.random.default_rng(0).normal(size=(200, 3)) * 20.0)
     np.testing.assert_array_equal(partner[partner], np.arange(200))
 
 
@@ -362,7 +362,9 @@ def test_places_are_on_faces_that_look_the_same_way():
     square = np.array([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [9.0, 9.0, 0.0], [0.0, 9.0, 0.0]])
     vertices = np.concatenate([square, square + [0.0, 0.0, 1.0]])
     faces = np.array([[0, 1, 2], [0, 2, 3], [4, 6, 5], [4, 7, 6]])
-    places = places_on(np.array([[2.0, 1.0, 0.9]] * 2), np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), vertices, faces)
+    places = normal_compatible_points(
+        np.array([[2.0, 1.0, 0.9]] * 2), np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), vertices, faces
+    )
     np.testing.assert_allclose(np.einsum("nc,ncx->nx", places.barycentric, vertices[faces[places.faces]])[:, 2], [0, 1])
 
 

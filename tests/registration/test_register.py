@@ -12,7 +12,9 @@ from scipy.spatial.transform import Rotation
 from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
-from digitaltwin.registration import RegistrationConfig, fit_identity, guess_unit, register_scan, scan_distances
+from digitaltwin.registration import RegistrationConfig, register_scan, scan_distances
+from digitaltwin.registration._identity import fit_identity
+from digitaltwin.registration._register import infer_unit
 from digitaltwin.types import InputError
 
 
@@ -55,9 +57,9 @@ def registered(head, known):
 
 def test_it_finds_the_person_where_the_scan_stands(head, known, registered):
     assert registered.unit == "cm"
-    assert not registered.turned
-    np.testing.assert_allclose(registered.placement.scale, 0.1, rtol=1e-12)
-    there = registered.placement.apply(registered.vertices)
+    assert not registered.faces_flipped
+    np.testing.assert_allclose(registered.scan_from_head.scale, 0.1, rtol=1e-12)
+    there = registered.scan_from_head.apply(registered.vertices)
     # To the surface at once; along it, where nothing but stiffness says what belongs to what, less exactly.
     surface = SurfaceTree(known.vertices, known.faces)
     face = np.asarray(head.regions.face)
@@ -67,16 +69,16 @@ def test_it_finds_the_person_where_the_scan_stands(head, known, registered):
     along = on_face(head, 10.0 * there, 10.0 * known.placement.apply(known.person))
     assert along.mean() < 1.2
     distances = scan_distances(head, registered)
-    assert distances.judged.sum() > 3000
-    assert distances.distances_mm[distances.judged].mean() < 0.15
+    assert distances.valid.sum() > 3000
+    assert distances.distances_mm[distances.valid].mean() < 0.15
     assert np.nanmax(distances.landmarks_mm) < 2.0
     assert np.isnan(distances.landmarks_mm[CONTOUR]).all()
 
 
 def test_seven_landmarks_are_enough_and_faces_may_point_inwards(head, known, registered):
     inside_out = register_scan(head, known.vertices, known.faces[:, ::-1], known.landmarks[ALIGNMENT])
-    assert inside_out.turned
-    moved = inside_out.placement.apply(inside_out.vertices) - registered.placement.apply(registered.vertices)
+    assert inside_out.faces_flipped
+    moved = inside_out.scan_from_head.apply(inside_out.vertices) - registered.scan_from_head.apply(registered.vertices)
     assert 10.0 * np.linalg.norm(moved, axis=1)[np.asarray(head.regions.face)].mean() < 1.0
 
 
@@ -86,14 +88,14 @@ def test_half_a_scan_leaves_the_rest_of_the_head_a_head(head, known):
     back = np.asarray(head.mean)[:, 2] < -120.0
     away = np.linalg.norm(half.vertices - half.model, axis=1)
     assert away[back].max() < 10.0, "what is not seen stays near the head of the model"
-    assert scan_distances(head, half).distances_mm[scan_distances(head, half).judged].mean() < 0.15
+    assert scan_distances(head, half).distances_mm[scan_distances(head, half).valid].mean() < 0.15
 
 
 def test_identity_alone_comes_as_near_as_the_model_can(head, known):
     surface = SurfaceTree(known.placement.inverse().apply(known.vertices), known.faces)
     start = Similarity(1.0, Rotation.from_euler("y", 4.0, degrees=True).as_matrix(), np.array([2.0, -3.0, 1.0]))
     found = fit_identity(head, surface, start)
-    there = found.placement.apply(found.neutral)
+    there = found.surface_from_head.apply(found.neutral)
     gap = np.linalg.norm(surface.closest(there)[0] - there, axis=1)[np.asarray(head.regions.face)]
     assert gap.mean() < 0.6
     np.testing.assert_allclose(
@@ -107,7 +109,7 @@ def test_identity_alone_comes_as_near_as_the_model_can(head, known):
     ("scale", "unit"), [(1.0, "mm"), (0.09, "cm"), (0.0011, "m"), (0.039, "inch"), (0.01, "dm"), (0.3, "unknown")]
 )
 def test_units_are_told_by_the_size_of_a_face(scale, unit):
-    name, units_per_mm = guess_unit(scale)
+    name, units_per_mm = infer_unit(scale)
     assert name == unit
     assert units_per_mm == (scale if unit == "unknown" else pytest.approx(scale, rel=0.15))
 
@@ -115,7 +117,7 @@ def test_units_are_told_by_the_size_of_a_face(scale, unit):
 def test_a_scan_of_no_usual_unit_is_brought_to_human_size(head, known):
     odd = register_scan(head, 3.7 * known.vertices, known.faces, 3.7 * known.landmarks)
     assert odd.unit == "unknown"
-    assert odd.placement.scale == pytest.approx(0.37, rel=0.1)
+    assert odd.scan_from_head.scale == pytest.approx(0.37, rel=0.1)
 
 
 @pytest.mark.parametrize("seven", [False, True])
@@ -126,7 +128,7 @@ def test_lips_that_touch_stay_closed_and_an_open_mouth_open(head, opening, seven
     vertices, faces = trimesh.remesh.subdivide(person, np.asarray(head.faces))
     landmarks = np.asarray(landmark_points(head, jnp.asarray(person, jnp.float32)), np.float64)
     found = register_scan(head, vertices, faces, landmarks[ALIGNMENT] if seven else landmarks)
-    laid = np.asarray(landmark_points(head, jnp.asarray(found.placement.apply(found.vertices), jnp.float32)))
+    laid = np.asarray(landmark_points(head, jnp.asarray(found.scan_from_head.apply(found.vertices), jnp.float32)))
     upper, lower = [97, 98, 99], [103, 102, 101]
     gap, true = (np.linalg.norm(points[upper] - points[lower], axis=1) for points in (laid, landmarks))
     if opening == 0.0:
@@ -144,12 +146,12 @@ def test_hair_does_not_lift_the_skin(head):
     hairy = mean + thick[:, None] * skin.vertex_normals
     landmarks = np.asarray(landmark_points(head, head.mean), np.float64)
     found = register_scan(head, hairy, faces, landmarks)
-    off = np.linalg.norm(found.placement.apply(found.vertices) - mean, axis=1)
+    off = np.linalg.norm(found.scan_from_head.apply(found.vertices) - mean, axis=1)
     face = np.asarray(head.regions.face) & (away > 40.0)
     assert off[face].mean() < 0.6
     assert off[np.asarray(head.regions.scalp)].mean() < 9.0
     bald = register_scan(head, hairy, faces, landmarks, config=RegistrationConfig(scalp=1.0))
-    lifted = np.linalg.norm(bald.placement.apply(bald.vertices) - mean, axis=1)
+    lifted = np.linalg.norm(bald.scan_from_head.apply(bald.vertices) - mean, axis=1)
     assert lifted[np.asarray(head.regions.scalp)].mean() > 15.0
 
 

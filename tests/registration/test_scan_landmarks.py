@@ -3,13 +3,14 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.evaluation import read_landmarks
-from digitaltwin.geometry import Similarity
+from digitaltwin.geometry import Similarity, SurfacePoints
 from digitaltwin.head.markup import ALIGNMENT, CONTOUR
+from digitaltwin.io import read_landmarks
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.registration import _scan_landmarks as views
-from digitaltwin.registration import colours_at, find_landmarks, from_front, look
+from digitaltwin.registration import find_landmarks
+from digitaltwin.registration._scan_landmarks import colours_at, front_camera, render_scan
 from digitaltwin.types import InputError, Mesh
 
 
@@ -36,19 +37,25 @@ def test_the_landmarks_of_a_scan_that_lies_anyhow_are_where_people_set_them(head
 
 def test_a_view_shows_what_is_in_front_in_the_scans_own_colours(scan):
     upright = Similarity(0.001, np.eye(3), np.array([-0.012, -0.01, 0.0]))
-    view = look(scan, *from_front(upright, 0.0), size=64)
+    camera = front_camera(upright, yaw_deg=0.0, size=64)
+    view = render_scan(scan, camera, size=64)
     assert view.face.shape == (128, 128)
     hit = view.face >= 0
-    points = np.einsum("nk,nkd->nd", view.barycentric[hit], scan.vertices[scan.faces[view.face[hit]]])
+    seen = SurfacePoints(view.face[hit], view.barycentric[hit])
+    points = seen.interpolate(scan.vertices, scan.faces)
     tip = read_landmarks(asset_path("scan.csv"), scan.vertices)[4]
     assert np.linalg.norm(points - tip, axis=1).min() < 0.002
-    colours = colours_at(scan, view.face[hit], view.barycentric[hit])
+    colours = colours_at(scan, seen)
     assert colours is not None
     red, green, blue = colours.mean(axis=0)
     assert red > green > blue, "skin"
-    grey = look(Mesh(scan.vertices, scan.faces), *from_front(upright, 0.0), size=64)
+    grey = render_scan(Mesh(scan.vertices, scan.faces), camera, size=64)
     assert np.ptp(grey.picture, axis=2).max() < 1e-12
-    assert colours_at(Mesh(scan.vertices, scan.faces), view.face[hit], view.barycentric[hit]) is None
+    assert colours_at(Mesh(scan.vertices, scan.faces), seen) is None
+
+
+def at(face: int, weights: list[list[float]]) -> SurfacePoints:
+    return SurfacePoints(np.array([face]), np.array(weights))
 
 
 def test_colours_of_vertices_and_texels_are_interpolated():
@@ -57,15 +64,15 @@ def test_colours_of_vertices_and_texels_are_interpolated():
     texture = np.zeros((2, 2, 3))
     texture[0, 1] = [1.0, 0.5, 0.25]  # the upper right texel, in the corner of vertex 2
     textured = Mesh(square, faces, uv=square[:, :2], texture=texture)
-    at_corner = colours_at(textured, np.array([0]), np.array([[0.0, 0.0, 1.0]]))
+    at_corner = colours_at(textured, at(0, [[0.0, 0.0, 1.0]]))
     np.testing.assert_allclose(at_corner, [[1.0, 0.5, 0.25]])
-    middle = colours_at(textured, np.array([0]), np.array([[0.5, 0.0, 0.5]]))
+    middle = colours_at(textured, at(0, [[0.5, 0.0, 0.5]]))
     np.testing.assert_allclose(middle, [[0.25, 0.125, 0.0625]])
-    beyond = colours_at(textured._replace(uv=square[:, :2] + [3.0, -2.0]), np.array([0]), np.array([[0.3, 0.3, 0.4]]))
-    within = colours_at(textured, np.array([0]), np.array([[0.3, 0.3, 0.4]]))
+    beyond = colours_at(textured._replace(uv=square[:, :2] + [3.0, -2.0]), at(0, [[0.3, 0.3, 0.4]]))
+    within = colours_at(textured, at(0, [[0.3, 0.3, 0.4]]))
     np.testing.assert_allclose(beyond, within, atol=1e-12, err_msg="textures repeat")
     coloured = Mesh(square, faces, colours=np.eye(4)[:, :3])
-    np.testing.assert_allclose(colours_at(coloured, np.array([1]), np.array([[0.5, 0.25, 0.25]])), [[0.5, 0.0, 0.25]])
+    np.testing.assert_allclose(colours_at(coloured, at(1, [[0.5, 0.25, 0.25]])), [[0.5, 0.0, 0.25]])
 
 
 def test_what_has_no_face_is_refused(head, monkeypatch):

@@ -1,8 +1,8 @@
 """A linear head model of another topology as a :class:`~digitaltwin.head.HeadModel`, by registering the shipped one.
 
 Shape, identity and expressions stay the other model's own. What it lacks comes over from the shipped head, whose skin
-is laid over the other's mean (:mod:`digitaltwin.registration._register`): every point of the shipped skin then has a
-place on the other, and every vertex of the other a place on the shipped skin.
+is registered to the other's mean (:mod:`digitaltwin.registration._register`): every point of the shipped skin then has
+a place on the other, and every vertex of the other a place on the shipped skin.
 
 ============================ ===========================================================================================
 anchors                      where the shipped landmarks and mesh points come to lie on the other's skin
@@ -20,6 +20,7 @@ g its faces, i the other's identity modes, j components that are left of them, n
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -29,14 +30,14 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 from trimesh.triangles import closest_point, points_to_barycentric
 
-from digitaltwin.geometry import SurfacePoints, SurfaceTree, interpolation_matrix
+from digitaltwin.geometry import SurfacePoints, SurfaceTree
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import HeadModel, load_head, parts_vertices
 from digitaltwin.head._model import Regions
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS, INTERIOR_PARTS
-from digitaltwin.registration._identity import IdentityConfig
-from digitaltwin.registration._nonrigid import NonRigidConfig
-from digitaltwin.registration._register import RegistrationConfig, register_scan
+from digitaltwin.registration._config import IdentityConfig, NonRigidConfig, RegistrationConfig
+from digitaltwin.registration._register import register_scan
 from digitaltwin.types import InputError
 
 # A model's mean has neither hair nor noise: its surface is trusted everywhere, and more than how a landmark is defined.
@@ -45,18 +46,19 @@ _CLEAN = RegistrationConfig(
 )
 _CANDIDATES = 24  # faces around a point, by place and direction, among which the nearest is sought exactly
 _DIRECTION_MM = 8.0  # what turning round by a radian counts among candidates
-_ALIKE = 0.3  # cosine between normals from which on a face looks the same way
+_COMPATIBLE = 0.3  # cosine between normals from which on a face looks the same way
 _RIM_MM = 5.0  # how far the shipped interior's rim may lie from the other skin's border and still belong to it
 _PARTNERS_MM = 10.0  # how far a vertex's mirror image may lie from its partner
 _LEAST = 1e-4  # of the largest deviation: modes below it move something else than the skin
 _SEAM = 0.05  # of the atlas: a corner as far off lies beyond a seam
+_SMALLEST_MM, _LARGEST_MM = 100.0, 1000.0  # extents of a head, with or without shoulders
 _SIDED = ("browDown", "eyeBlink", "mouthSmile")  # expressions that move one half of the face alone
 
 
-class OtherHead(NamedTuple):
+class LinearHeadModel(NamedTuple):
     """A linear head model as its authors give it, its skin alone, in millimetres and in any frame.
 
-    A person is ``vertices + sum_i z_i identity_i``, the z independent, of mean 0 and deviation 1.
+    A person is ``vertices + sum_i z_i identity_i``, the z independent, of mean 0 and standard deviation 1.
     """
 
     name: str
@@ -64,16 +66,18 @@ class OtherHead(NamedTuple):
     vertices: Float[np.ndarray, "v 3"]
     """The mean person's neutral skin [mm]."""
     faces: Int[np.ndarray, "f 3"]
+    """Its triangles, counter-clockwise seen from outside."""
     identity: Float[np.ndarray, "i v 3"]
-    """Displacement by one deviation of each mode [mm]."""
+    """Displacement by one standard deviation of each mode [mm]."""
     expressions: Mapping[str, Float[np.ndarray, "v 3"]]
     """Displacements at full strength [mm] by name; those of ARKit's names are used as such."""
     eyes: Float[np.ndarray, "2 3"]
     """Centres of the eyeballs, left and right [mm]."""
     eye_identity: Float[np.ndarray, "i 2 3"]
-    """How each mode moves them [mm]."""
+    """Displacement of these centres by each mode [mm]."""
     landmarks: Float[np.ndarray, "k 3"]
-    """On the mean [mm]: the seven of :data:`digitaltwin.head.markup.ALIGNMENT`, or all 104 with NaN for the unknown."""
+    """Landmarks on the mean [mm]: the seven of :data:`digitaltwin.head.markup.ALIGNMENT`, or all 104 with NaN for those
+    not known."""
 
 
 class OrthonormalIdentity(NamedTuple):
@@ -97,16 +101,16 @@ class _Correspondence(NamedTuple):
     """From the other's frame to the head frame."""
     origin: Float[np.ndarray, " 3"]
     """In the other's frame."""
-    laid: Float[np.ndarray, "w 3"]
-    """The shipped skin, laid over it."""
+    registered: Float[np.ndarray, "w 3"]
+    """The shipped skin, registered to it."""
     on_shipped: SurfacePoints
     """Of the other's vertices, on the shipped skin."""
 
 
-def adopt_head(
-    other: OtherHead, *, head: HeadModel | None = None, config: RegistrationConfig | None = None
+def convert_head_model(
+    other: LinearHeadModel, *, head: HeadModel | None = None, config: RegistrationConfig | None = None
 ) -> HeadModel:
-    """Make a head model of another topology one that every function here takes.
+    """Convert a linear head model of another topology to the :class:`~digitaltwin.head.HeadModel` used here.
 
     All skin vertices stay. The frame becomes the head frame: its origin between the eyeballs, x along the line through
     them, pitched as the shipped head is. Identity becomes orthonormal, its covariance staying what it was
@@ -114,27 +118,45 @@ def adopt_head(
     ARKit's are kept as ``other_expressions``.
 
     Args:
-        other: The model.
-        head: Whose anchors, regions, atlas, parts and missing expressions it gets; the shipped one by default.
-        config: Of the registration; by default one for a mean without hair or noise.
+        other: The model to convert.
+        head: The head whose anchors, regions, atlas, parts and missing expressions it gets; the shipped one by default.
+        config: The registration's configuration; by default one for a mean without hair or noise.
 
     Returns:
-        The model, validated.
+        The head model, in millimetres, validated.
 
     Raises:
         InputError: Arrays do not belong together or are not finite, the landmarks are not this mesh's, left and right
-            are exchanged, or the skins cannot be laid over one another.
+            are exchanged, or the skins cannot be registered to one another.
+
+    Example:
+        >>> import numpy as np
+        >>> from digitaltwin.head import landmark_points
+        >>> head = load_head()  # in the place of a model of other topology
+        >>> centres = np.array([[31.0, 0.0, 0.0], [-31.0, 0.0, 0.0]])
+        >>> model = LinearHeadModel(
+        ...     name="mine",
+        ...     vertices=np.asarray(head.mean, float),
+        ...     faces=np.asarray(head.faces),
+        ...     identity=5.0 * np.asarray(head.identity[:3], float),
+        ...     expressions={},
+        ...     eyes=centres,
+        ...     eye_identity=np.zeros((3, 2, 3)),
+        ...     landmarks=np.asarray(landmark_points(head, head.mean), float),
+        ... )
+        >>> convert_head_model(model).identity.shape[0]  # doctest: +SKIP
+        3
     """
     head = load_head() if head is None else head
     _check(other)
-    both = _lay_over_mean(other, head, _CLEAN if config is None else config)
+    both = _register_mean(other, head, _CLEAN if config is None else config)
     identity = orthonormal_identity(other.identity @ both.turn.T)
-    lent = _rows(head, both.on_shipped)
+    transferred = _rows(head, both.on_shipped)
 
     own = {name: moved @ both.turn.T for name, moved in other.expressions.items()}
     _check_sides(other.name, both.vertices, own)
     shipped = dict(zip(head.expression_names, np.asarray(head.expressions, np.float64)))
-    expressions = np.stack([own[name] if name in own else lent @ shipped[name] for name in ARKIT_EXPRESSIONS])
+    expressions = np.stack([own[name] if name in own else transferred @ shipped[name] for name in ARKIT_EXPRESSIONS])
     further = [name for name in own if name not in ARKIT_EXPRESSIONS]
     other_expressions = np.stack([own[name] for name in further]) if further else np.zeros((0, *both.vertices.shape))
 
@@ -174,9 +196,9 @@ def adopt_head(
         "faces": both.faces,
         "uv_faces": uv_faces,
         "parts_follow_vertices": parts.follow_vertices,
-        "mirror": mirror_partners(lent @ np.asarray(head.mean, np.float64)),
+        "mirror": mirror_map(transferred @ np.asarray(head.mean, np.float64)),
     }
-    adopted = HeadModel(
+    converted = HeadModel(
         **{name: jnp.asarray(value, jnp.float32) for name, value in values.items()},
         **{name: jnp.asarray(value, jnp.int32) for name, value in indices.items()},
         landmarks=_moved_anchors(head, head.landmarks, both),
@@ -191,8 +213,8 @@ def adopt_head(
         group_names=head.group_names,
         part_names=head.part_names,
     )
-    adopted.validate()
-    return adopted
+    converted.validate()
+    return converted
 
 
 def orthonormal_identity(modes: Float[np.ndarray, "i v 3"]) -> OrthonormalIdentity:
@@ -228,7 +250,7 @@ def orthonormal_identity(modes: Float[np.ndarray, "i v 3"]) -> OrthonormalIdenti
     return OrthonormalIdentity((change @ flat).reshape(-1, *modes.shape[1:]), deviation[kept], change)
 
 
-def mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
+def mirror_map(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
     """Pair the vertices of a nearly symmetric mesh left with right.
 
     Again and again, those vertices become partners whose mirror images, by x, are nearest to one another, a vertex of
@@ -243,7 +265,7 @@ def mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]
 
     Example:
         >>> import numpy as np
-        >>> mirror_partners(np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [-2.1, 0.0, 0.0]])).tolist()
+        >>> mirror_map(np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [-2.1, 0.0, 0.0]])).tolist()
         [0, 2, 1]
     """
     partner = np.arange(len(vertices))
@@ -259,7 +281,7 @@ def mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]
     return partner
 
 
-def places_on(
+def normal_compatible_points(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     vertices: Float[np.ndarray, "w 3"],
@@ -285,8 +307,8 @@ def places_on(
     near = near.reshape(len(points), count)
     closest = closest_point(triangles[near.ravel()], np.repeat(points, count, axis=0)).reshape(len(points), count, 3)
     away = np.linalg.norm(closest - points[:, None], axis=2)
-    turned = np.einsum("nkx,nx->nk", facing[near], normals) < _ALIKE
-    best = np.argmin(away + 1e6 * turned, axis=1)
+    incompatible = np.einsum("nkx,nx->nk", facing[near], normals) < _COMPATIBLE
+    best = np.argmin(away + 1e6 * incompatible, axis=1)
     each = np.arange(len(points))
     chosen = near[each, best]
     weights = np.clip(points_to_barycentric(triangles[chosen], closest[each, best], method="cramer"), 0.0, 1.0)
@@ -308,7 +330,25 @@ class _Parts(NamedTuple):
     eye_centres: Float[np.ndarray, "2 3"]
 
 
-def _check(other: OtherHead) -> None:
+def check_size(other: LinearHeadModel) -> None:
+    """Refuse a model that is not of a head's size in millimetres."""
+    extent = float(np.ptp(other.vertices, axis=0).max())
+    if not _SMALLEST_MM < extent < _LARGEST_MM:
+        raise InputError(f"{other.name}: its head would be {extent:.0f} mm high; is its unit the published one?")
+
+
+def used_part(
+    faces: Int[np.ndarray, "m 3"], members: Bool[np.ndarray, " a"], path: Path
+) -> tuple[Int[np.ndarray, " v"], Int[np.ndarray, "f 3"]]:
+    """The vertices that a part's faces use, and these faces in terms of them."""
+    faces = faces[members[faces].all(axis=1)]
+    if not len(faces):
+        raise InputError(f"{path}: has no faces of the skin; is it the published model?")
+    used, inverse = np.unique(faces, return_inverse=True)
+    return used, inverse.reshape(-1, 3)
+
+
+def _check(other: LinearHeadModel) -> None:
     v, i = len(other.vertices), len(other.identity)
     shapes = {
         "vertices": (other.vertices, (v, 3)),
@@ -337,33 +377,35 @@ def _check_sides(name: str, vertices: np.ndarray, expressions: Mapping[str, np.n
                 )
 
 
-def _lay_over_mean(other: OtherHead, head: HeadModel, config: RegistrationConfig) -> _Correspondence:
+def _register_mean(other: LinearHeadModel, head: HeadModel, config: RegistrationConfig) -> _Correspondence:
     vertices, faces = np.asarray(other.vertices, np.float64), np.asarray(other.faces)
-    laid = register_scan(head, vertices, faces, np.asarray(other.landmarks, np.float64), config=config)
-    if laid.unit != "mm":
-        raise InputError(f"{other.name}: its size says that it is not in millimetres ({laid.unit}); scale it.")
+    registration = register_scan(head, vertices, faces, np.asarray(other.landmarks, np.float64), config=config)
+    if registration.unit != "mm":
+        raise InputError(f"{other.name}: its size says that it is not in millimetres ({registration.unit}); scale it.")
     origin = np.asarray(other.eyes, np.float64).mean(axis=0)
     across = np.asarray(other.eyes[0] - other.eyes[1], np.float64)
-    if across @ laid.placement.rotation[:, 0] <= 0.0:
+    if across @ registration.scan_from_head.rotation[:, 0] <= 0.0:
         raise InputError(f"{other.name}: its left eye lies to the right of the other; exchange them.")
     across /= np.linalg.norm(across)
-    up = laid.placement.rotation[:, 1]
+    up = registration.scan_from_head.rotation[:, 1]
     up = up - (up @ across) * across
     up /= np.linalg.norm(up)
     turn = np.stack([across, up, np.cross(across, up)])
-    if laid.turned:
+    if registration.faces_flipped:
         faces = faces[:, ::-1]
     a, b, c = (vertices[column] for column in faces.T)
     faces = faces[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 0.0]  # a face without an area looks nowhere
     mean = (vertices - origin) @ turn.T
-    skin = (laid.placement.apply(laid.vertices) - origin) @ turn.T
+    skin = (registration.scan_from_head.apply(registration.vertices) - origin) @ turn.T
     normals = SurfaceTree(mean, faces, name=other.name).vertex_normals
-    return _Correspondence(mean, faces, turn, origin, skin, places_on(mean, normals, skin, np.asarray(head.faces)))
+    return _Correspondence(
+        mean, faces, turn, origin, skin, normal_compatible_points(mean, normals, skin, np.asarray(head.faces))
+    )
 
 
 def _rows(head: HeadModel, places: SurfacePoints) -> sp.csr_array:
     """Interpolation of the shipped skin's vertex values [v w]."""
-    return interpolation_matrix(np.asarray(head.faces)[places.faces], places.barycentric, len(head.mean))
+    return places.matrix(np.asarray(head.faces), len(head.mean))
 
 
 def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.ndarray, "m p 3"]:
@@ -376,10 +418,10 @@ def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.nda
 def _moved_anchors(head: HeadModel, anchors: SurfacePoints, both: _Correspondence) -> SurfacePoints:
     corners = np.asarray(head.faces)[np.asarray(anchors.faces)]
     weights = np.asarray(anchors.barycentric, np.float64)
-    normals = SurfaceTree(both.laid, np.asarray(head.faces), name="skin").vertex_normals
-    points, facing = (np.einsum("kc,kcx->kx", weights, values[corners]) for values in (both.laid, normals))
+    normals = SurfaceTree(both.registered, np.asarray(head.faces), name="skin").vertex_normals
+    points, facing = (np.einsum("kc,kcx->kx", weights, values[corners]) for values in (both.registered, normals))
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-30)
-    places = places_on(points, facing, both.vertices, both.faces)
+    places = normal_compatible_points(points, facing, both.vertices, both.faces)
     return SurfacePoints(jnp.asarray(places.faces, jnp.int32), jnp.asarray(places.barycentric, jnp.float32))
 
 
@@ -403,9 +445,9 @@ def _shipped_atlas(head: HeadModel, both: _Correspondence) -> tuple[Float[np.nda
     middles = triangles.mean(axis=1)
     across = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    under = places_on(middles, across, both.laid, skin)
+    under = normal_compatible_points(middles, across, both.registered, skin)
     middle = np.einsum("fc,fcd->fd", under.barycentric, uv[uv_faces[under.faces]])
-    flat = np.repeat(both.laid[skin[under.faces]], 3, axis=0)
+    flat = np.repeat(both.registered[skin[under.faces]], 3, axis=0)
     extended = points_to_barycentric(flat, triangles.reshape(-1, 3), method="cramer").reshape(-1, 3, 3)
     expected = np.einsum("fkc,fcd->fkd", extended, uv[uv_faces[under.faces]])
     off = np.linalg.norm(own[both.faces] - expected, axis=2)
@@ -428,9 +470,9 @@ def _move_parts(head: HeadModel, both: _Correspondence) -> _Parts:
     The interior's rim is drawn onto the other skin's border, where that is near, so that no gap opens.
     """
     still = jnp.zeros(len(head.expression_names))
-    mean = np.asarray(parts_vertices(head, jnp.asarray(both.laid, jnp.float32), still), np.float64)
+    mean = np.asarray(parts_vertices(head, jnp.asarray(both.registered, jnp.float32), still), np.float64)
     vertices, weights = _shipped_follow(head)
-    follow = np.asarray(KDTree(both.vertices).query(both.laid[vertices])[1])
+    follow = np.asarray(KDTree(both.vertices).query(both.registered[vertices])[1])
 
     on_rim = weights.max(axis=1) > 1.0 - 1e-6
     border = np.flatnonzero(boundary_vertices(both.faces, len(both.vertices)))

@@ -1,4 +1,4 @@
-"""Landmarks of scans and predictions: which there are, the files they come in, and the region of a face they span.
+"""Files of landmarks of scans and other meshes.
 
     NAME.csv    rows ``landmark,x,y,z`` or ``landmark,vertex``, in any order
     NAME.pp     points picked in MeshLab, in the order that is asked for; so in the following
@@ -38,7 +38,7 @@ LANDMARK_FORMATS = (".csv", ".pp", ".lnd", ".txt", ".npy")
 def read_landmarks(
     path: FilePath, vertices: Float[np.ndarray, "v 3"], *, names: Sequence[str] = LANDMARKS
 ) -> Float[np.ndarray, "n 3"]:
-    """Landmarks of a mesh.
+    """Read the landmarks of a mesh.
 
     Args:
         path: A file as above; of a .csv a first row of other names is a heading.
@@ -50,6 +50,13 @@ def read_landmarks(
 
     Raises:
         InputError: The file cannot be read, a landmark is missing or no position, or their number is another.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "nose.csv"
+        >>> _ = path.write_text("nose_tip,1.0,2.0,3.0")
+        >>> read_landmarks(path, np.zeros((1, 3)), names=["nose_tip"])
+        array([[1., 2., 3.]])
     """
     source = Path(path)
     readers = {".pp": _read_picked, ".lnd": _read_numbered, ".txt": _read_rows, ".npy": _read_array}
@@ -68,31 +75,6 @@ def read_landmarks(
     if not np.isfinite(found).all():
         raise InputError(f"{source}: is not all finite; give x, y and z of {', '.join(names)}.")
     return found
-
-
-def face_region(landmarks: Float[np.ndarray, "7 3"], *, factor: float) -> tuple[Float[np.ndarray, " 3"], float]:
-    """The ball in which NoW and the FG2018 challenge compare faces, from a scan's landmarks.
-
-    With b the nose's bottom and m the middle of the inner corners of the eyes, its centre is ``b + 0.3 (m - b)`` and
-    its radius ``factor (e + |m - b|) / 2``, e the distance of the outer corners of the eyes.
-
-    Args:
-        landmarks: In the order of :data:`CHALLENGE_LANDMARKS` [mm].
-        factor: 1.4 in NoW, 1.2 in the FG2018 challenge.
-
-    Returns:
-        Centre and radius [mm].
-
-    Example:
-        >>> import numpy as np
-        >>> eyes = [[-45.0, 0.0, 0.0], [-15.0, 0.0, 0.0], [15.0, 0.0, 0.0], [45.0, 0.0, 0.0]]
-        >>> centre, radius_mm = face_region(np.array([*eyes, [0, -50, 0], [-25, -80, 0], [25, -80, 0]]), factor=1.4)
-        >>> centre.tolist(), round(radius_mm, 3)
-        ([0.0, -35.0, 0.0], 98.0)
-    """
-    bottom, middle = landmarks[4], 0.5 * (landmarks[1] + landmarks[2])
-    apart, height = (float(np.linalg.norm(side)) for side in (landmarks[0] - landmarks[3], middle - bottom))
-    return bottom + 0.3 * (middle - bottom), 0.5 * factor * (apart + height)
 
 
 def _read_named(path: Path, vertices: np.ndarray, names: Sequence[str]) -> np.ndarray:

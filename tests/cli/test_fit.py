@@ -20,7 +20,7 @@ from digitaltwin.io import load_arrays
 from digitaltwin.io._members import map_member
 from digitaltwin.types import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COUNT, CHUNK = 10, 4
 
 

@@ -1,20 +1,23 @@
-"""`python -m experiments.register`, as its users call it, on the real scan."""
+"""``digitaltwin register`` as its users meet it, on the real scan."""
 
 import json
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 import trimesh
 
+from digitaltwin.cli import main
 from digitaltwin.io import load_arrays
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "experiments.register", *arguments]
+    command = [sys.executable, "-m", "digitaltwin", "register", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.slow
 def test_the_real_scan_is_registered_as_well_as_is_claimed(tmp_path, head):
     out = tmp_path / "registered"
     done = run("--quick", f"--out={out}")
@@ -33,18 +36,27 @@ def test_the_real_scan_is_registered_as_well_as_is_claimed(tmp_path, head):
     assert np.ptp(arrays["vertices_in_scan"], axis=0).max() < 0.5, "metres"
     scene = trimesh.load(out / "head.glb")
     assert len(scene.geometry) >= 3
+    assert {path.name for path in out.iterdir()} == {
+        "head.glb", "texture.png", "picture.png", "registration.npz", "report.json"
+    }  # fmt: skip
     for name in ("texture.png", "picture.png"):
         assert (out / name).stat().st_size > 10_000, name
 
 
-def test_what_cannot_be_used_ends_with_one_line(tmp_path):
-    empty = tmp_path / "empty.obj"
+def test_what_cannot_be_used_ends_with_one_line_and_no_folder(tmp_path, capsys):
+    empty, out = tmp_path / "empty.obj", tmp_path / "out"
     empty.write_bytes(b"")
+    (tmp_path / "stands").mkdir()
+    (tmp_path / "stands" / "head.glb").write_bytes(b"of an earlier run")
     for arguments, words in (
         ([f"--scan={tmp_path / 'none.obj'}"], "none.obj"),
         ([f"--scan={empty}"], "is empty"),
-        ([f"--landmarks={tmp_path / 'none.csv'}"], "none.csv"),
+        (["--quick", f"--landmarks={tmp_path / 'none.csv'}"], "none.csv"),
+        (["--quick", f"--out={tmp_path / 'stands'}"], "add --overwrite"),
+        ([], "--scan: name one scan"),
     ):
-        done = run("--quick", f"--out={tmp_path / 'out'}", *arguments)
-        assert done.returncode == 2, done.stderr
-        assert words in done.stderr.strip().splitlines()[-1]
+        assert main(["register", f"--out={out}", *arguments]) == 2
+        errors = capsys.readouterr().err
+        assert words in errors
+        assert errors.count("\n") == 1
+        assert not out.exists()

@@ -1,9 +1,9 @@
-"""Landmarks in the files they come in, and the region of a face they span."""
+"""Landmarks in the files they come in."""
 
 import numpy as np
 import pytest
 
-from digitaltwin.evaluation import CHALLENGE_LANDMARKS, LANDMARKS, face_region, read_landmarks
+from digitaltwin.io import CHALLENGE_LANDMARKS, LANDMARKS, read_landmarks
 from digitaltwin.types import InputError
 
 VERTICES = np.arange(30.0).reshape(10, 3)
@@ -92,12 +92,3 @@ def test_landmarks_may_be_numbers_of_vertices(tmp_path):
     (tmp_path / "word.csv").write_text("\n".join(f"{name},here" for name in LANDMARKS))
     with pytest.raises(InputError, match="right_eye_outer is here"):
         read_landmarks(tmp_path / "word.csv", VERTICES)
-
-
-def test_the_region_moves_and_grows_with_the_face():
-    centre, radius_mm = face_region(SEVEN, factor=1.4)
-    np.testing.assert_allclose(centre, [0.0, -4.7, 23.7])
-    assert radius_mm == pytest.approx(0.7 * (90.0 + np.hypot(51.0, 21.0)))
-    moved, larger_mm = face_region(2.0 * SEVEN + 500.0, factor=1.4)
-    np.testing.assert_allclose(moved, 2.0 * centre + 500.0)
-    assert larger_mm == pytest.approx(2.0 * radius_mm), "wherever the scan's origin is"

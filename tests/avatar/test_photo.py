@@ -1,10 +1,6 @@
-"""The command's contract (files, exit codes, one clear line) and the laws of the whole chain, on real photographs."""
+"""The laws of the whole chain, on real photographs."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import matplotlib.cbook
 import numpy as np
@@ -16,16 +12,10 @@ from digitaltwin.io import photo_from_array
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 
-ROOT = Path(__file__).parents[1]
-FILES = {"avatar.glb", "texture.png", "preview.png", "report.json"}
 SIZE = 512
 """Of the texture: small, and the same everywhere, so that every program compiles once."""
 FOCAL_PX = 1000.0
 """Given in the tests that change the frame, because without it the guess depends on the frame."""
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def rms(a: Avatar, b: Avatar) -> float:
@@ -47,83 +37,6 @@ def reference() -> Avatar:
 @pytest.fixture(scope="module")
 def with_focal(portrait) -> Avatar:
     return create_avatar(portrait, texture_size=SIZE, focal_px=FOCAL_PX)
-
-
-# The command
-
-
-def test_command_writes_the_four_files_and_says_where(tmp_path):
-    result = run("-m", "experiments.avatar", f"--out={tmp_path / 'new' / 'folder'}", "--quick")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("\n") == 1
-    assert str(tmp_path / "new" / "folder") in result.stdout
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == FILES
-
-
-def test_help_names_every_flag():
-    result = run("-m", "experiments.avatar", "--help")
-    assert result.returncode == 0
-    for flag in ("--image", "--out", "--focal_px", "--texture_size", "quick"):
-        assert flag in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("flags", "problem"),
-    [
-        (["--image={folder}/absent.jpg"], "absent.jpg: cannot be read"),
-        (["--image={folder}/diary.jpg"], "diary.jpg: is not an image"),
-        (["--image={folder}/coffee.png"], "no face found"),
-        (["--out={folder}/diary.jpg/out"], "diary.jpg/out: cannot write"),
-        (["--imgae=photo.jpg"], "imgae"),
-        (["photo.jpg"], "photo.jpg"),
-        (["--focal_px=-3"], "focal_px: -3"),
-        (["--focal_px=nan"], "focal_px: nan"),
-    ],
-)
-def test_unusable_input_ends_with_2_and_one_line(tmp_path, flags, problem):
-    skimage = pytest.importorskip("skimage")
-    (tmp_path / "diary.jpg").write_text("Dear diary,\n")
-    Image.fromarray(skimage.data.coffee()).save(tmp_path / "coffee.png")
-    flags = [f"--out={tmp_path / 'out'}", *(flag.format(folder=tmp_path) for flag in flags)]
-    result = run("-m", "experiments.avatar", *flags)
-    assert result.returncode == 2
-    assert problem in result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stdout == ""
-
-
-def test_a_defect_ends_with_1_a_traceback_and_a_request():
-    result = run("-c", "from experiments import command; command.run(lambda: 1 / 0)")
-    assert result.returncode == 1
-    assert "ZeroDivisionError" in result.stderr
-    assert "please report" in result.stderr.splitlines()[-1]
-
-
-def test_an_unwritable_cache_only_costs_time(tmp_path):
-    (tmp_path / "file").write_text("")
-    code = """
-import jax
-from experiments.command import keep_compiled_programs
-keep_compiled_programs()
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # whatever this small program takes
-print(jax.jit(lambda x: x + 1)(1))
-print(jax.config.jax_compilation_cache_max_size)
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    for cache, kept in ((tmp_path / "file", False), (tmp_path / "cache", True)):
-        result = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            env={**environment, "XDG_CACHE_HOME": str(cache)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert result.stdout.split() == ["2", "1000000000" if kept else "-1"]
-        assert any(cache.glob("digitaltwin/programs/*-cache")) == kept
-
-
-# The chain
 
 
 def test_the_report_is_json_with_the_time_of_every_stage(tmp_path, reference):
