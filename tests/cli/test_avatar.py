@@ -161,20 +161,16 @@ def test_a_defect_ends_with_1_a_traceback_and_a_request(tmp_path, photos, made, 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
 def test_an_interrupt_ends_with_130_one_line_and_nothing_half_written(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "digitaltwin", str(asset_path("portrait.png")), "--out=out/new", "--quick"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:  # up to a stage in which programs are compiled
-        if line.split()[0] == "landmarks":
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(timeout=120) == 130
+    command = [sys.executable, "-m", "digitaltwin", str(asset_path("portrait.png")), "--out=out/new", "--quick"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:  # up to a stage in which programs are compiled
+            if line.split()[0] == "landmarks":
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130
     problems = [line for line in rest.splitlines() if not line.endswith(" s")]
     assert problems == ["interrupted: nothing was left half-written"]
     assert list(tmp_path.iterdir()) == []
