@@ -28,8 +28,7 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageOps
 
-from benchmarks import machine
-from benchmarks.extras import require
+from benchmarks import harness
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
 from experiments import command
@@ -65,7 +64,7 @@ def run_command(folder: Path, cache: Path) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != command.DONE:
         raise RuntimeError(f"experiments.avatar ended with {process.returncode}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, machine.megabytes(usage.ru_maxrss), _stages(folder))
+    return Cost(wall_s, usage.ru_utime + usage.ru_stime, harness.megabytes(usage.ru_maxrss), _stages(folder))
 
 
 def other_photo(run: int) -> np.ndarray:
@@ -88,7 +87,7 @@ def run_again(folder: Path, cache: Path | None, run: int, texture_size: int) -> 
     start, cpu_start = time.perf_counter(), time.process_time()
     create_avatar(photo, texture_size=texture_size).save(folder)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
-    return Cost(wall_s, cpu_s, machine.peak_memory_mb(), _stages(folder))
+    return Cost(wall_s, cpu_s, harness.peak_memory_mb(), _stages(folder))
 
 
 def median(costs: list[Cost]) -> Cost:
@@ -135,7 +134,7 @@ def main() -> None:
             print(table({"second": _in_process(run_again, Path(scratch), None, 0, 512)}))
         return
     results = make_folder(_OUT.value)
-    require("matplotlib")
+    harness.require("matplotlib")
     runs = _RUNS.value
     with tempfile.TemporaryDirectory() as scratch:
         folder, cache = make_folder(Path(scratch) / "out"), make_folder(Path(scratch) / "cache")
@@ -148,7 +147,7 @@ def main() -> None:
     measured: dict[str, Any] = {
         "workload": "one avatar of the shipped portrait, 2048 px texture",
         "better": "lower",
-        "machine": machine.describe("jax", "jaxlib", "numpy"),
+        "machine": harness.describe_machine("jax", "jaxlib", "numpy"),
         "runs": {name: 1 if name == "cold" else runs for name in costs},
         "goals": {"wall_s": GOAL_S, "peak_mb": GOAL_PEAK_MB},
         "measured": {name: cost._asdict() for name, cost in costs.items()},

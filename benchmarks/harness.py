@@ -7,7 +7,6 @@ with every goal beside what was reached and beside which way is better.
 """
 
 import importlib
-import json
 import multiprocessing
 import os
 import platform
@@ -30,7 +29,6 @@ RESULTS = Path(__file__).parent / "results"
 """Folder of the committed results."""
 RESULT_LINES = 300
 """Lines that a result may have at most."""
-_LINE_WIDTH = 120
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _OWN_COLOUR, _PEER_COLOUR = "#2b6cb0", "#a0aec0"
 
@@ -190,7 +188,6 @@ class Timing(NamedTuple):
         return {
             "ms": 1e3 * self.wall_s,
             "ms_quartiles": [1e3 * part for part in self.quartiles_s],
-            "ms_best": 1e3 * self.best_s,
             "cpu_ms": 1e3 * self.cpu_s,
             "calls": self.calls,
         }
@@ -287,7 +284,7 @@ def in_subprocess(
     variables = dict(environment or {})
     if blas_threads is not None:
         variables[_BLAS_THREADS] = str(blas_threads)
-    before = {name: os.environ.pop(name, None) for name in (_BLAS_THREADS, *variables)}
+    before = {name: os.environ.pop(name, None) for name in {_BLAS_THREADS, *variables}}
     os.environ.update(variables)  # the process reads them before it imports NumPy
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
@@ -385,46 +382,17 @@ def write_results(
     Raises:
         ValueError: The summary is longer than :data:`RESULT_LINES`.
     """
-    from digitaltwin.io._files import write_bytes
+    from digitaltwin.io._files import format_json, write_bytes
 
     listed = {
         name: {"value": reached[name], "goal": goal.value, "better": "higher" if goal.at_least else "lower"}
         for name, goal in goals.items() if name in reached
     }  # fmt: skip
     summary = {"workload": workload, "machine": describe_machine(*packages), "goals": listed, **measured}
-    text = format_summary(summary)
+    text = format_json(summary)
     if text.count("\n") > RESULT_LINES:
         raise ValueError(f"{path}: has {text.count(chr(10))} lines, more than the {RESULT_LINES} of a summary")
     write_bytes(path, text.encode())
-
-
-def format_summary(value: Any) -> str:
-    """Format JSON with five significant digits, every object or list that fits on a line of its own."""
-    return _format(_rounded(value), "", 0) + "\n"
-
-
-def _rounded(value: Any) -> Any:
-    """Round the floating-point numbers of a tree to five significant digits."""
-    if isinstance(value, Mapping):
-        return {str(name): _rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _format(value: Any, indent: str, taken: int) -> str:
-    """Format a part that begins after ``taken`` characters of its line."""
-    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if not isinstance(value, dict | list) or len(indent) + taken + len(flat) < _LINE_WIDTH:
-        return flat
-    inner = indent + "  "
-    named = value.items() if isinstance(value, dict) else (("", part) for part in value)
-    lines = []
-    for name, part in named:
-        label = f"{json.dumps(name, ensure_ascii=False)}: " if isinstance(value, dict) else ""
-        lines.append(inner + label + _format(part, inner, len(label) + 1))
-    opened, closed = ("{", "}") if isinstance(value, dict) else ("[", "]")
-    return f"{opened}\n" + ",\n".join(lines) + f"\n{indent}{closed}"
 
 
 # Plots.

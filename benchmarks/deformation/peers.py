@@ -1,4 +1,4 @@
-"""The deformation representation again, by NumPy and SciPy, one mesh at a time in float64: referee and peer.
+"""The deformation representation by NumPy and SciPy, one mesh at a time in float64: reference implementation and peer.
 
 Written from the equations alone, with libraries' own parts (SVD, SuperLU, SciPy's rotations), to share no code and no
 idea of speed with :mod:`digitaltwin.deformation`. What is quick in SciPy is used: the right-hand side is a sparse
@@ -15,7 +15,7 @@ WEIGHT_FLOOR, NORMAL_WEIGHT = 0.05, 0.1
 
 
 def weights(vertices: np.ndarray, faces: np.ndarray) -> sp.csr_array:
-    """Symmetric cotangent weights c_ij, at least ``WEIGHT_FLOOR``."""
+    """Return symmetric cotangent weights c_ij, at least ``WEIGHT_FLOOR``."""
     count = len(vertices)
     total = sp.csr_array((count, count))
     for k in range(3):
@@ -30,7 +30,7 @@ def weights(vertices: np.ndarray, faces: np.ndarray) -> sp.csr_array:
 
 
 class SparsePeer:
-    """A reference mesh, prefactored with SuperLU; vertex ``held`` keeps its place. One component only."""
+    """A reference mesh, prefactored with SuperLU; vertex ``held`` keeps its place. The mesh has one component."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray, held: int = 0):
         self.vertices, self.faces, self.held = np.asarray(vertices, np.float64), np.asarray(faces), held
@@ -39,7 +39,7 @@ class SparsePeer:
         self.factor = spl.splu(self.operators[0], permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
     def assemble(self) -> tuple[sp.csc_array, sp.csr_array]:
-        """A over the free vertices, and the right-hand side's matrix K [v 3v] of Eq. 8."""
+        """Assemble A over the free vertices, and the right-hand side's matrix K [v 3v] of Eq. 8."""
         c = weights(self.vertices, self.faces).tocoo()
         self.i, self.j, self.c = c.row, c.col, c.data
         self.edge = self.vertices[self.i] - self.vertices[self.j]
@@ -52,7 +52,7 @@ class SparsePeer:
         return sp.csc_array(sp.csr_array(stiffness)[self.free][:, self.free]), right
 
     def normals(self, vertices: np.ndarray) -> np.ndarray:
-        """Sums of the faces' normals around each vertex."""
+        """Sum the faces' normals around each vertex."""
         a, b, c = np.moveaxis(vertices[self.faces], 1, 0)
         normal, total = np.cross(b - a, c - a), np.zeros_like(vertices)
         for k in range(3):
@@ -60,7 +60,7 @@ class SparsePeer:
         return total
 
     def gradients(self, vertices: np.ndarray) -> np.ndarray:
-        """T [v 3 3] of Eq. 5."""
+        """Return T [v 3 3] of Eq. 5."""
         edge = vertices[self.i] - vertices[self.j]
         before, after = self.normals(self.vertices), self.normals(vertices)
         areas_before, areas_after = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
@@ -75,7 +75,7 @@ class SparsePeer:
         return mixed @ np.linalg.inv(moment)
 
     def encode(self, vertices: np.ndarray) -> np.ndarray:
-        """Feature [v 9], with principal logarithms."""
+        """Encode a mesh as a feature [v 9], with principal logarithms."""
         t = self.gradients(np.asarray(vertices, np.float64))
         u, _, vt = np.linalg.svd(t)
         u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
@@ -85,20 +85,20 @@ class SparsePeer:
         return np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), upper], axis=1)
 
     def right_hand_side(self, feature: np.ndarray, right: sp.csr_array) -> np.ndarray:
-        """``K T`` over the free vertices, for the displacement from the reference."""
+        """Return ``K T`` over the free vertices, for the displacement from the reference."""
         xx, yy, zz, xy, xz, yz = np.asarray(feature[:, 3:], np.float64).T
         stretch = np.array([[1 + xx, xy, xz], [xy, 1 + yy, yz], [xz, yz, 1 + zz]]).transpose(2, 0, 1)
         t = Rotation.from_rotvec(feature[:, :3]).as_matrix() @ stretch - np.eye(3)
         return (right @ t.transpose(0, 2, 1).reshape(-1, 3))[self.free]
 
     def decode(self, feature: np.ndarray) -> np.ndarray:
-        """Positions [v 3], with the factorisation made before."""
+        """Decode a feature to positions [v 3], with the factorisation made before."""
         vertices = self.vertices.copy()
         vertices[self.free] += self.factor.solve(self.right_hand_side(feature, self.operators[1]))
         return vertices
 
     def decode_refactoring(self, feature: np.ndarray) -> np.ndarray:
-        """The same with A and K assembled and A factored for this one mesh."""
+        """Decode with A and K assembled and A factored for this one mesh."""
         stiffness, right = self.assemble()
         vertices = self.vertices.copy()
         factor = spl.splu(stiffness, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})

@@ -1,66 +1,28 @@
-"""What scoring a head on a scan costs, beside the same by trimesh and Open3D in the same run.
-
-One prediction, a subject of the database in 5,266 triangles, is laid on the scan of another, 100,000 triangles with
-smooth noise: by seven landmarks, then by iterated closest points, and the distances of the vertices within 95 mm of the
-nose tip are measured both ways. Everything counts from arrays to numbers, the trees included.
-
-* *ours*: ``compare_surfaces``: trimmed, point to plane, closest points of the surface by libigl's tree;
-* *trimesh*: ``registration.procrustes`` and ``registration.icp`` on the scan's surface (point to point, no other is
-  offered), ``proximity.closest_point``, which asks an R-tree; at most as many iterations as ours;
-* *Open3D*, where it is installed: ``registration_icp``, point to plane between vertices with normals (it knows no
-  surfaces there), and ``RaycastingScene.compute_closest_points``; at most as many iterations as ours.
-
-All start from the same landmarks with the same points. Their alignments minimise different sums, so that the errors
-after them differ, and are printed; the distances at one placement, ours, must agree to 0.01 mm, or the benchmark stops.
-
-Then scans of that size and of two million triangles, from files, at the five crops of the protocol, in processes of
-their own: time and memory. Prints tables beside the goals and writes ``results/evaluation.json`` with the machine's
-description, and a plot. Lower is better; medians count. ``--quick`` measures ours and trimesh once, and writes nothing.
-"""
-
-import os
-
-# Before NumPy is imported: with more BLAS threads than idle cores small least squares get slower.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""Measurements of the evaluation benchmark, its tables and its plot."""
 
 import csv
 import io
-import multiprocessing
-import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 import trimesh
-from absl import flags
 
-from benchmarks import machine
-from benchmarks.extras import find, require
+from benchmarks import harness
 from benchmarks.refinement import refine
 from digitaltwin.evaluation import Comparison, Pair, ProtocolConfig, compare_surfaces, evaluate_pair
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
-from digitaltwin.io import LANDMARKS
-from digitaltwin.io._files import make_folder, write_bytes, write_json
-from experiments import command
+from digitaltwin.io._files import write_bytes
 
-TRIANGLES = 100_000
-LARGE_TRIANGLES = 2_000_000
 CROP_MM = 95.0
 NOISE_MM = 0.3
-SUBJECTS = (0, 7)
 REACH_MM = 20.0  # Open3D pairs vertices up to here: all that lie over one another after the landmarks
 AGREEMENT_MM = 0.01
-GOALS = {"one pair, s": 2.0, "2 M triangles, peak MB": 4000.0}
-
-_OUT = flags.DEFINE_string("out", str(Path(__file__).parent / "results"), "Folder for evaluation.json and .png.")
-_SECONDS = flags.DEFINE_float("seconds", 20.0, "Time for the repetitions of one entry.", 0.1)
-_QUICK = flags.DEFINE_bool("quick", False, "Ours and trimesh once, nothing written: for a first look.")
+OWN = "digitaltwin"
 
 
 class Surface(NamedTuple):
@@ -72,23 +34,23 @@ class Surface(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """How another library does it."""
+    """Another library's way."""
 
     align: Callable[[Surface, Surface], Similarity]
     distances: Callable[[np.ndarray, Surface], np.ndarray]
-    """From points to the closest ones of a surface."""
+    """Distances from points to the closest ones of a surface [mm]."""
 
 
 def subject(number: int) -> Surface:
-    """The skin of a subject of the database."""
+    """Return the skin of a subject of the database."""
     head, subjects = load_head(), load_subjects()
     shape = neutral_shape(head, subjects.identity[number])
     landmarks = np.asarray(landmark_points(head, jnp.asarray(shape)), np.float64)[ALIGNMENT]
     return Surface(np.array(shape, np.float64), np.array(head.faces), landmarks)  # Open3D takes writable ones only
 
 
-def scan_of(person: Surface, triangles: int) -> Surface:
-    """A subject's skin with more triangles, at least as many as asked for, and the noise of a scanner."""
+def make_scan(person: Surface, triangles: int) -> Surface:
+    """Refine a subject's skin to at least some number of triangles, with the noise of a scanner."""
     halvings = 0
     while triangles / 4**halvings > 150_000:  # all at once from there on: splitting edges one by one takes its time
         halvings += 1
@@ -106,8 +68,8 @@ def scan_of(person: Surface, triangles: int) -> Surface:
     return Surface(vertices + NOISE_MM * heights[:, None] * normals, faces, person.landmarks)
 
 
-def ours(prediction: Surface, scan: Surface) -> Comparison:
-    """All of it."""
+def compare(prediction: Surface, scan: Surface) -> Comparison:
+    """Align and measure with the library."""
     return compare_surfaces(
         prediction.vertices,
         prediction.faces,
@@ -120,23 +82,23 @@ def ours(prediction: Surface, scan: Surface) -> Comparison:
 
 
 def within(points: np.ndarray, scan: Surface) -> np.ndarray:
-    """Whether points lie in the crop."""
+    """Tell which points lie in the crop."""
     return np.linalg.norm(points - scan.landmarks[LANDMARKS.index("nose_tip")], axis=1) <= CROP_MM
 
 
 def from_matrix(matrix: np.ndarray) -> Similarity:
-    """A rigid map of homogeneous coordinates."""
+    """Convert a rigid map of homogeneous coordinates."""
     return Similarity(1.0, np.array(matrix[:3, :3]), np.array(matrix[:3, 3]))
 
 
 def landmarks_matrix(prediction: Surface, scan: Surface) -> np.ndarray:
-    """The start of the peers' alignment."""
+    """Return the start of the peers' alignment."""
     options: dict[str, Any] = {"reflection": False, "scale": False, "return_cost": False}
     return np.asarray(trimesh.registration.procrustes(prediction.landmarks, scan.landmarks, **options))
 
 
 def trimesh_peer() -> Peer:
-    """With its own iteration and closest points."""
+    """Prepare trimesh, with its own ICP and closest points."""
 
     def align(prediction: Surface, scan: Surface) -> Similarity:
         start = landmarks_matrix(prediction, scan)
@@ -160,7 +122,7 @@ def trimesh_peer() -> Peer:
 
 
 def open3d_peer(o3d: Any) -> Peer:
-    """With its own iteration between vertices, and its closest points of surfaces (Embree's, float32)."""
+    """Prepare Open3D, with its own ICP between vertices, and its closest points of surfaces (Embree's, float32)."""
     registration = o3d.pipelines.registration
 
     def cloud(surface: Surface, kept: np.ndarray) -> Any:
@@ -198,7 +160,7 @@ def open3d_peer(o3d: Any) -> Peer:
 
 
 def both_ways(peer: Peer, placement: Similarity, prediction: Surface, scan: Surface) -> list[np.ndarray]:
-    """Distances of prediction and scan within the crop, NaN elsewhere."""
+    """Measure the distances of prediction and scan within the crop, NaN elsewhere [mm]."""
     placed = prediction._replace(vertices=placement.apply(prediction.vertices))
     results = []
     for points, other in ((placed.vertices, scan), (scan.vertices, placed)):
@@ -210,62 +172,44 @@ def both_ways(peer: Peer, placement: Similarity, prediction: Surface, scan: Surf
 
 
 def rms(values: np.ndarray, counted: np.ndarray) -> float:
-    """Root mean square of those that ours counts, too."""
+    """Return the root mean square of the distances that the library counts, too."""
     return float(np.sqrt(np.nanmean(values[np.isfinite(counted)] ** 2)))
-
-
-def median_seconds(function: Callable[[], Any], budget_s: float) -> tuple[float, float]:
-    """Median wall and processor time of a call, the first left out unless it alone takes the time there is."""
-    times, begin = [], time.perf_counter()
-    while len(times) < 2 or time.perf_counter() - begin < budget_s:
-        start, cpu = time.perf_counter(), time.process_time()
-        function()
-        times.append((time.perf_counter() - start, time.process_time() - cpu))
-        if times[0][0] > budget_s:
-            break
-    wall, cpu = np.median(times[1:] or times, axis=0)
-    return float(wall), float(cpu)
 
 
 def measure_peer(
     peer: Peer, prediction: Surface, scan: Surface, found: Comparison, budget_s: float
 ) -> dict[str, float]:
-    """Times of one library, its error, and how far its distances are from ours at our placement."""
-    agreement = [
-        float(np.abs(theirs - mine)[np.isfinite(mine)].max())
-        for theirs, mine in zip(
-            both_ways(peer, found.scan_from_prediction, prediction, scan), (found.prediction_mm, found.scan_mm)
-        )
-    ]
-    if not max(agreement) < AGREEMENT_MM:
-        raise RuntimeError(f"distances disagree by {max(agreement):.3g} mm: the time would mean nothing")
+    """Measure a peer's times and error, and how far its distances are from the library's at the same placement."""
+    own = (found.prediction_mm, found.scan_mm)
+    others = both_ways(peer, found.placement, prediction, scan)
+    agreement = max(float(np.abs(other - mine)[np.isfinite(mine)].max()) for other, mine in zip(others, own))
+    if not agreement < AGREEMENT_MM:
+        raise RuntimeError(f"distances disagree by {agreement:.3g} mm: the time would mean nothing")
     placement = peer.align(prediction, scan)
-    distances = both_ways(peer, placement, prediction, scan)
-    align_s, align_cpu_s = median_seconds(lambda: peer.align(prediction, scan), budget_s)
-    distances_s, distances_cpu_s = median_seconds(lambda: both_ways(peer, placement, prediction, scan), budget_s)
-    errors = [rms(theirs, mine) for theirs, mine in zip(distances, (found.prediction_mm, found.scan_mm))]
+    errors = [rms(other, mine) for other, mine in zip(both_ways(peer, placement, prediction, scan), own)]
+    align = harness.time_calls(lambda: peer.align(prediction, scan), budget_s, warm_up=True)
+    distances = harness.time_calls(lambda: both_ways(peer, placement, prediction, scan), budget_s, warm_up=True)
     return {
-        "s": align_s + distances_s,
-        "cpu_s": align_cpu_s + distances_cpu_s,
-        "align_s": align_s,
-        "distances_s": distances_s,
+        "s": align.wall_s + distances.wall_s,
+        "cpu_s": align.cpu_s + distances.cpu_s,
+        "align_s": align.wall_s,
+        "distances_s": distances.wall_s,
         "armse_mm": float(np.mean(errors)),
-        "agreement_mm": max(agreement),
+        "agreement_mm": agreement,
     }
 
 
-def measure_ours(prediction: Surface, scan: Surface, budget_s: float) -> tuple[dict[str, float], Comparison]:
-    """Ours, the first call of a process apart: it compiles what JAX does of it."""
-    start = time.perf_counter()
-    found = ours(prediction, scan)
-    first_s = time.perf_counter() - start
-    wall_s, cpu_s = median_seconds(lambda: ours(prediction, scan), budget_s)
-    errors = [rms(values, values) for values in (found.prediction_mm, found.scan_mm)]
-    return {"s": wall_s, "cpu_s": cpu_s, "first_s": first_s, "armse_mm": float(np.mean(errors))}, found
+def measure_library(prediction: Surface, scan: Surface, budget_s: float) -> tuple[dict[str, float], Comparison]:
+    """Measure the library; the first call of a process, which compiles, is given separately."""
+    with harness.stopwatch() as first:
+        found = compare(prediction, scan)
+    timing = harness.time_calls(lambda: compare(prediction, scan), budget_s, warm_up=True)
+    armse = float(np.mean([rms(values, values) for values in (found.prediction_mm, found.scan_mm)]))
+    return {"s": timing.wall_s, "cpu_s": timing.cpu_s, "first_s": first["wall_s"], "armse_mm": armse}, found
 
 
 def write_pair(folder: Path, prediction: Surface, scan: Surface) -> Pair:
-    """Files as the protocol reads them."""
+    """Write files as the protocol reads them."""
     for name, surface in (("prediction", prediction), ("scan", scan)):
         mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
         write_bytes(folder / f"{name}.ply", cast(bytes, mesh.export(file_type="ply")))
@@ -277,97 +221,44 @@ def write_pair(folder: Path, prediction: Surface, scan: Surface) -> Pair:
 
 
 def measure_files(pair: Pair) -> dict[str, float]:
-    """One pair from files at all crops; meant for a process of its own, whose peak is then theirs."""
-    before = machine.peak_memory_mb()
-    start = time.perf_counter()
-    scored = evaluate_pair(pair, ProtocolConfig())
-    seconds = time.perf_counter() - start
+    """Measure one pair from files at all crops; meant for a process of its own, whose peak is then theirs."""
+    before = harness.peak_memory_mb()
+    with harness.stopwatch() as taken:
+        scored = evaluate_pair(pair, ProtocolConfig())
     return {
         "triangles": len(trimesh.load(pair.scan, process=False).faces),  # pyright: ignore[reportAttributeAccessIssue]
-        "s": seconds,
-        "peak MB": machine.peak_memory_mb(),
+        "s": taken["wall_s"],
+        "peak MB": harness.peak_memory_mb(),
         "peak MB before": before,
         "armse_mm": float(scored.errors.armse[-1]),
     }
 
 
-def table(entries: dict[str, dict[str, float]]) -> str:
-    """A line a library."""
-    lines = []
+def libraries_table(entries: dict[str, dict[str, float]]) -> str:
+    """Format a line a library."""
+    rows = []
     for name, entry in entries.items():
-        line = f"  {name:8} {entry['s']:8.3f} s  processor {entry['cpu_s']:7.3f} s  ARMSE {entry['armse_mm']:.4f} mm"
-        if name != "ours":
-            parts = f"align {entry['align_s']:.3f} s, distances {entry['distances_s']:.3f} s"
-            times = entry["s"] / entries["ours"]["s"]
-            line += f"  = {times:4.1f} times ours ({parts}; distances agree to {entry['agreement_mm']:.0e} mm)"
-        lines.append(line)
-    return "\n".join(lines)
+        row = [name, f"{entry['s']:.3f}", f"{entry['cpu_s']:.3f}", f"{entry['armse_mm']:.4f}"]
+        if name == OWN:
+            rows.append([*row, "", "", "", ""])
+            continue
+        parts = [f"{entry['align_s']:.3f}", f"{entry['distances_s']:.3f}", f"{entry['agreement_mm']:.0e}"]
+        rows.append([*row, f"{entry['s'] / entries[OWN]['s']:.1f}", *parts])
+    headings = ["", "s", "processor, s", "ARMSE, mm", "times digitaltwin", "align, s", "distances, s", "agree to, mm"]
+    return harness.table(headings, rows)
 
 
-def plot(path: Path, entries: dict[str, dict[str, float]]) -> None:
-    """Seconds of every library, beside the goal."""
+def plot(path: Path, entries: dict[str, dict[str, float]], goal_s: float, title: str) -> None:
+    """Draw seconds of every library, beside the goal."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 0.6 * len(entries) + 1.4), layout="constrained")
-    names, values = list(entries), [entry["s"] for entry in entries.values()]
-    axis.barh(names, values, color=["#2b6cb0" if name == "ours" else "#a0aec0" for name in names])
-    for row, (value, entry) in enumerate(zip(values, entries.values())):
-        label = f"{value:.2f} s, ARMSE {entry['armse_mm']:.3f} mm"
-        axis.text(value * 1.08, row, label, va="center", fontsize=9, backgroundcolor="white")
-    axis.axvline(GOALS["one pair, s"], color="black", linestyle="dashed", zorder=0)
+    labels = [f"{entry['s']:.2f} s, ARMSE {entry['armse_mm']:.3f} mm" for entry in entries.values()]
+    harness.draw_bars(axis, {name: entry["s"] for name, entry in entries.items()}, labels=labels)
+    axis.axvline(goal_s, color="black", linestyle="dashed", zorder=0)
     axis.invert_yaxis()
-    axis.set(xscale="log", xlabel="alignment and distances both ways, s (dashed: goal)")
-    axis.set_title(f"a head on a scan of {TRIANGLES:,} triangles", fontsize=10)
-    axis.set_xlim(min(values) / 3.0, max(values) * 10.0)
+    axis.set(xlabel="alignment and distances both ways, s (dashed: goal)")
+    axis.set_title(title, fontsize=10)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, min(entry["s"] for entry in entries.values()) / 3.0), 2.5 * high)
     figure.savefig(path, dpi=110)
-
-
-def main() -> None:
-    """Measure, print, write."""
-    results_folder = None if _QUICK.value else make_folder(_OUT.value)
-    require("rtree", "matplotlib")
-    prediction, person = (subject(number) for number in SUBJECTS)
-    scan = scan_of(person, TRIANGLES)
-    budget_s = 0.1 if _QUICK.value else _SECONDS.value
-    entries = {}
-    entries["ours"], found = measure_ours(prediction, scan, budget_s)
-    entries["trimesh"] = measure_peer(trimesh_peer(), prediction, scan, found, budget_s)
-    o3d = None if _QUICK.value else find("open3d")
-    if o3d is not None:
-        entries["Open3D"] = measure_peer(open3d_peer(o3d), prediction, scan, found, budget_s)
-    print(f"{len(prediction.faces)} triangles on {len(scan.faces)}; first call {entries['ours']['first_s']:.2f} s")
-    print(table(entries), flush=True)
-    if results_folder is None:
-        return
-    files = {}
-    for triangles in (TRIANGLES, LARGE_TRIANGLES):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process,
-        ):
-            pair = write_pair(Path(folder), prediction, scan_of(person, triangles))
-            files[str(triangles)] = process.submit(measure_files, pair).result()
-        many = files[str(triangles)]
-        print(
-            f"from files, five crops, {many['triangles']} triangles: {many['s']:.2f} s, peak {many['peak MB']:.0f} MB"
-        )
-    reached = {"one pair, s": entries["ours"]["s"], "2 M triangles, peak MB": many["peak MB"]}
-    for name, value in reached.items():
-        print(f"{name:24} {value:8.2f}   goal {GOALS[name]:g}")
-    packages = ("jax", "numpy", "scipy", "libigl", "trimesh", "rtree", *(("open3d",) if o3d is not None else ()))
-    measured = {
-        "workload": f"one head on a scan of {TRIANGLES} triangles; one of {LARGE_TRIANGLES} from files",
-        "better": "lower",
-        "machine": machine.describe(*packages),
-        "seconds": budget_s,
-        "goals": GOALS,
-        "reached": reached,
-        "libraries": entries,
-        "files": files,
-    }
-    write_json(results_folder / "evaluation.json", measured)
-    plot(results_folder / "evaluation.png", entries)
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -1,8 +1,4 @@
-"""The library's step beside the referee's, at every iteration of random problems; :mod:`benchmarks.fitting_proof`.
-
-Each problem runs five iterations. At every one the referee (:mod:`benchmarks.fitting_problem`) and the library's
-float64 fit start from the same point, the float32 fit from that point rounded.
-"""
+"""The library's step beside the reference implementation's, at every iteration of random problems."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,19 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting_problem import (
-    IMAGE_SIZE,
-    Layout,
-    Lines,
-    Model,
-    Photo,
-    Referee,
-    State,
-    frozen_contour,
-    landmark_layout,
-    make_photo,
-    mesh_layout,
-)
+from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_layout, make_photo
+from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour
 from digitaltwin.fitting import (
     FacePoints,
     FitConfig,
@@ -59,9 +44,13 @@ class Case:
     far_off: bool = False
     """Start where the plain step overshoots: each problem then is that step, rejected, and two that are damped."""
 
+    def points(self, head: HeadModel) -> FacePoints:
+        """Return the landmarks."""
+        return (mesh_points_of if self.mesh else landmark_points_of)(head)
+
 
 class Difference(NamedTuple):
-    """Library against referee after one step, or after a rejected and two damped ones."""
+    """Largest differences between library and reference after one step, or after a rejected and two damped ones."""
 
     vertices_mm: float
     correction_mm: float
@@ -70,10 +59,10 @@ class Difference(NamedTuple):
     energy: float
     """Relative."""
     rejected: int
-    """Steps that the referee did not take."""
+    """Number of steps that the reference did not take."""
 
     def beyond(self, dtype: str) -> list[str]:
-        """What differs by more than it may in a type: a vertex's tolerance, and what moves an image as little."""
+        """Return what differs by more than it may in a type: a vertex's tolerance, or what moves an image as little."""
         tolerance = TOLERANCE_MM[dtype]
         limits = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
         values = self._asdict()
@@ -81,11 +70,11 @@ class Difference(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """All forms of the energy that the library offers, and both ways to a step."""
-    sliding = FitConfig()
+    """Return all forms of the energy that the library offers, and both ways to a step."""
+    sliding, paper = FitConfig(), FitConfig.paper()
     fitted = replace(sliding, sliding_contour=False)
     held = replace(fitted, fit_identity=False)
-    paper = FitConfig.paper()
+    unlagged = replace(paper, lagged_laplacian=False, sliding_contour=False)
     return [
         Case("identity fitted", fitted),
         Case("identity held", held),
@@ -99,43 +88,34 @@ def cases() -> list[Case]:
         Case("lagged", replace(held, lagged_laplacian=True), lagged=True),
         Case("lagged, identity fitted", replace(fitted, lagged_laplacian=True), lagged=True),
         Case("paper", paper, paper=True, lagged=True),
-        Case(
-            "paper, anchors held, not lagged", replace(paper, lagged_laplacian=False, sliding_contour=False), paper=True
-        ),
+        Case("paper, anchors held, not lagged", unlagged, paper=True),
     ]
 
 
-def layout_of(case: Case, head: HeadModel) -> Layout:
-    """The landmarks of a case."""
-    return (mesh_layout if case.mesh else landmark_layout)(head, case.config.contour_weight)
-
-
 def varied_photo(head: HeadModel, case: Case, seed: int) -> Photo:
-    """A random problem; its number says what it lacks."""
+    """Draw a random problem; its number says what it lacks."""
     options = {"missing": 0.2 * (seed % 2), "weighted": seed % 3 == 1, "known_shape": seed % 4 >= 2, **case.photo}
-    return make_photo(head, layout_of(case, head), seed, **options)
+    return make_photo(head, make_layout(head, case.points(head), case.config.contour_weight), seed, **options)
 
 
 def far_off(start: State, seed: int) -> State:
-    """A start at 1.4 to 2 times the distance: the plain step would bring the head behind the camera or near to it."""
+    """Move a start to 1.4 to 2 times the distance, from where the plain step leads behind the camera or near to it."""
     return start._replace(translation=start.translation * [1.0, 1.0, np.random.default_rng(seed).uniform(1.4, 2.0)])
 
 
 def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
-    """The candidates of a sliding contour, as the library laid them."""
+    """Return the candidates of a sliding contour, as the library laid them."""
     contour = fitter.contour
     if contour is None:
         return None
     corners = np.asarray(contour.corners).reshape(-1, 3)
-    rows = sp.csr_array(
-        (np.asarray(contour.barycentric).ravel(), (np.repeat(np.arange(len(corners)), 3), corners.ravel())),
-        shape=(len(corners), len(fitter.mean)),
-    )
+    place = (np.repeat(np.arange(len(corners)), 3), corners.ravel())
+    rows = sp.csr_array((np.asarray(contour.barycentric).ravel(), place), shape=(len(corners), len(fitter.mean)))
     return Lines(rows, len(contour.corners), points.contour.landmarks, points.contour.closed)
 
 
 def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
-    """A start in the library's form, without a field."""
+    """Return a start in the library's form, without a field."""
     dtype, lagged = fitter.mean.dtype, 0 if fitter.lagged is None else len(fitter.expressions)
     quaternion = Rotation.from_matrix(start.rotation).as_quat(scalar_first=True, canonical=True)
     return Unknowns(
@@ -149,59 +129,52 @@ def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
 
 
 def state_of(result: FitResult) -> State:
-    """Where the library's solver stands, before its size is set."""
+    """Return the state of the library's solver, before its size is set."""
     unknowns = result.unknowns
     gauge = np.linalg.norm(result.translation) / np.linalg.norm(unknowns.translation)
-    return State(
-        np.asarray(unknowns.coefficients, np.float64), np.asarray(result.rotation, np.float64),
-        np.asarray(unknowns.translation, np.float64), float(unknowns.log_focal_scale),
-        np.asarray(result.correction, np.float64) / gauge,
-    )  # fmt: skip
+    parts = (unknowns.coefficients, result.rotation, unknowns.translation)
+    coefficients, rotation, translation = (np.asarray(part, np.float64) for part in parts)
+    field = np.asarray(result.correction, np.float64) / gauge
+    return State(coefficients, rotation, translation, float(unknowns.log_focal_scale), field)
 
 
-def difference(referee: Referee, result: FitResult, expected: State, energies: list[float]) -> Difference:
-    """Compare what the library returned with the referee's last state."""
-    gauge = referee.gauge(expected)
-    given = np.asarray(result.energies, np.float64)
+def difference(reference: Reference, result: FitResult, expected: State, energies: list[float]) -> Difference:
+    """Compare what the library returned with the reference implementation's last state."""
+    gauge = reference.gauge(expected)
+
+    def largest(found: Any, wanted: np.ndarray) -> float:
+        return float(np.abs(np.asarray(found) - wanted).max())
+
     return Difference(
-        vertices_mm=float(np.abs(np.asarray(result.vertices) - _sized(referee, expected, gauge)).max()),
-        correction_mm=float(np.abs(np.asarray(result.correction) - gauge * expected.field).max()),
-        translation_mm=float(np.abs(np.asarray(result.translation) - gauge * expected.translation).max()),
-        rotation=float(np.abs(np.asarray(result.rotation) - expected.rotation).max()),
-        energy=float(np.max(np.abs(given / np.array(energies) - 1.0))),
+        vertices_mm=largest(result.vertices, gauge * reference.vertices(expected)),
+        correction_mm=largest(result.correction, gauge * expected.field),
+        translation_mm=largest(result.translation, gauge * expected.translation),
+        rotation=largest(result.rotation, expected.rotation),
+        energy=largest(np.asarray(result.energies, np.float64) / np.array(energies), np.ones(())),
         rejected=int(np.sum(np.diff(energies) == 0.0)),
     )
-
-
-def _sized(referee: Referee, state: State, gauge: float) -> np.ndarray:
-    return gauge * referee.vertices(state)
 
 
 def compare(
     head: HeadModel, case: Case, seeds: Iterable[int], *, types: tuple[str, ...] = ("float64", "float32")
 ) -> Iterator[dict[str, Difference]]:
-    """For every step of every problem, the differences by type; needs ``jax.enable_x64``.
+    """Yield the differences by type for every step of every problem; needs ``jax.enable_x64``.
 
     Args:
         head: The head.
         case: Form of the energy; its program is compiled once for each type.
         seeds: One for each problem.
         types: Floating-point types; float64, which says where the next step starts, is one.
-
-    Yields:
-        The differences.
     """
     config = replace(case.config, iterations=3 if case.far_off else 1)
-    layout = layout_of(case, head)
-    points = mesh_points_of(head) if case.mesh else landmark_points_of(head)
-    lagged = len(head.expressions) if case.lagged else 0
-    model = Model(head, config, layout=layout, paper=case.paper, lagged=lagged)
+    points, lagged = case.points(head), len(head.expressions) if case.lagged else 0
+    model = Model(head, config, make_layout(head, points, config.contour_weight), paper=case.paper, lagged=lagged)
     fitters = {name: make_fitter(head, config, points=points, dtype=getattr(np, name)) for name in types}
     lines = lines_of(fitters["float64"], points)
     for seed in seeds:
         photo = varied_photo(head, case, seed)
-        referee = Referee(model, photo)
-        state = far_off(referee.start(), seed) if case.far_off else referee.start()
+        reference = Reference(model, photo)
+        state = far_off(reference.start(), seed) if case.far_off else reference.start()
         arguments = (jnp.asarray(photo.shape), jnp.asarray(photo.landmarks), IMAGE_SIZE)
         options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
         if photo.focal_px is not None:
@@ -211,18 +184,18 @@ def compare(
         for _ in range(1 if case.far_off else ITERATIONS):
             decided = np.inf
             if lines is not None:
-                rows, decided = frozen_contour(referee, lines, state)
-                referee = Referee(model, photo, rows=rows)
+                rows, decided = frozen_contour(reference, lines, state)
+                reference = Reference(model, photo, rows=rows)
             results = {
                 name: fit(fitter, *_cast(arguments, name), **_cast(options, name), init=_cast(unknowns, name))
                 for name, fitter in fitters.items()
             }
             if scale is None:  # W_eye belongs to the library's own start pose, whatever start it is given
-                scale = referee.scale_of(float(results["float64"].energies[0]), state)
-            expected, energies = referee.run(scale, state, config.iterations)
-            energies[0] = referee.energy(scale, state, change=change)
+                scale = reference.scale_of(float(results["float64"].energies[0]), state)
+            expected, energies = reference.run(scale, state, config.iterations)
+            energies[0] = reference.energy(scale, state, change=change)
             yield {
-                name: difference(referee, result, expected, energies)
+                name: difference(reference, result, expected, energies)
                 for name, result in results.items()
                 if name == "float64" or decided > CLOSE_CALL
             }
@@ -231,11 +204,11 @@ def compare(
 
 
 def _cast(tree: Any, name: str) -> Any:
-    """Arrays in another floating-point type."""
+    """Convert arrays to another floating-point type."""
     return jax.tree.map(lambda part: part.astype(name) if hasattr(part, "astype") else part, tree)
 
 
 def worst(differences: list[Difference]) -> Difference:
-    """The largest of each kind, and how many steps were rejected."""
+    """Return the largest difference of each kind, and how many steps were rejected."""
     columns = list(zip(*differences))
     return Difference(*(max(column) for column in columns[:-1]), rejected=sum(columns[-1]))

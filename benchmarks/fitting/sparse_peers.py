@@ -1,34 +1,23 @@
-"""General least-squares solvers on the fit's energy, each driven as well as it can be.
+"""General sparse least-squares solvers on the fit's energy: SciPy, CHOLMOD and Ceres, each driven as well as it can be.
 
 The unknowns are the whole field (3v), 52 expressions, a rotation vector, translation and log focal scale. All peers
-start where the library's fit does and minimise its energy with the contour's anchors held, over the same residuals:
-landmarks read from blendshapes gathered at the landmarks, L as a sparse matrix. All unknowns are divided by the
-curvature at one photo's start, without which conjugate gradients and LSMR need many times the iterations.
-
-On the *reduced basis* a solver is given the exact small problem: the best field lies in the span of ``A^-1 Pi'``, so it
-is ``K C^-T z`` with z [k 3] and ``K C^-T`` from one sparse factorisation of A, made beforehand. That is half of the
-library's idea, handed to a dense solver.
-
-Each entry of :data:`PEERS` prepares what does not depend on the photo and returns a function that fits one of the
-task's photos, and one that reads the state out of what that returned. What is set differently from a solver's defaults
-is said at its entry.
+start where the library's fit does and minimise its energy with the contour's anchors held, over the same residuals.
+Each function prepares what does not depend on the photo and returns a function that fits one of the task's photos, and
+one that reads the state out of what that returned. A setting that differs from a solver's default is named there.
 """
 
 import importlib
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
-from jax.custom_derivatives import linear_call
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting_problem import FLIP, Model, Photo, Referee, State, factorised
+from benchmarks.fitting.problem import FLIP, Photo, State
+from benchmarks.fitting.reference import Model, Reference, factorised
 
 ITERATIONS = 5
 Solve = Callable[[int], Any]
@@ -42,33 +31,32 @@ class Task(NamedTuple):
     photos: list[Photo]
     starts: list[State]
     minima: list[float]
-    """Of the referee, converged."""
+    """Energies of the reference implementation at convergence."""
 
-    def referees(self) -> list[tuple[Referee, np.ndarray]]:
-        """Each photo's energy, and its residuals' scale."""
-        referees = [Referee(self.model, photo) for photo in self.photos]
-        return [(referee, referee.scale(start)) for referee, start in zip(referees, self.starts)]
+    def references(self) -> list[tuple[Reference, np.ndarray]]:
+        """Return each photo's reference implementation and the scale of its residuals."""
+        references = [Reference(self.model, photo) for photo in self.photos]
+        return [(reference, reference.scale(start)) for reference, start in zip(references, self.starts)]
 
+    def units(self) -> np.ndarray:
+        """Return one over the root of the first photo's curvature at its start, for each of all unknowns.
 
-def units(task: Task) -> np.ndarray:
-    """One over the root of the first photo's curvature at its start, for each of all unknowns."""
-    referee, scale = task.referees()[0]
-    return 1.0 / np.sqrt(referee.normal_matrix(scale, task.starts[0])[0].diagonal())
+        Without these units conjugate gradients and LSMR need many times the iterations.
+        """
+        reference, scale = self.references()[0]
+        return 1.0 / np.sqrt(reference.normal_equations(scale, self.starts[0])[0].diagonal())
 
 
 def padded(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values of each row [r n], n those of the fullest; zeros at the row's own first column beside."""
+    """Return columns and values of each row [r n], n those of the fullest; zeros fill up the others."""
     counts = np.diff(matrix.indptr)
     place = np.minimum(np.arange(counts.max())[None], counts[:, None] - 1) + matrix.indptr[:-1, None]
     filled = np.arange(counts.max())[None] < counts[:, None]
     return matrix.indices[place], np.where(filled, matrix.data[place], 0.0)
 
 
-# SciPy.
-
-
 class NormalEquations:
-    """J'J and J'r of one model, the values filled into a pattern that is laid out once."""
+    """J'J and J'r of one model, with values filled into a sparsity pattern that is laid out once."""
 
     def __init__(self, model: Model):
         columns, self.share = padded(sp.csr_array(model.layout.rows))
@@ -90,37 +78,37 @@ class NormalEquations:
         self.places = {name: np.searchsorted(keys, j * size + i) for name, (i, j) in entries.items()}
         self.constant = np.bincount(self.places["constant"], constant.data, minlength=len(keys))
         self.pattern, self.touched = sp.csc_matrix(pattern), touched
-        # The image residual's derivative by the touched unknowns, [2k touched], likewise.
+        # The pattern of the image residual's derivative by the touched unknowns [2k touched].
         self.columns = np.repeat(np.searchsorted(touched, index)[:, None], 2, axis=1).ravel()
         self.starts = np.arange(2 * len(index) + 1) * index.shape[1]
 
-    def __call__(self, referee: Referee, scale: np.ndarray, state: State) -> tuple[sp.csc_matrix, np.ndarray]:
-        """The matrix and the right-hand side at a state."""
-        by_point, by_other = referee.image_jacobians(scale, state)
-        k, residual = len(by_point), referee.image_residual(scale, state).ravel()
+    def __call__(self, reference: Reference, scale: np.ndarray, state: State) -> tuple[sp.csc_matrix, np.ndarray]:
+        """Return the matrix and the right-hand side at a state."""
+        by_point, by_other = reference.image_jacobians(scale, state)
+        k, residual = len(by_point), reference.image_residual(scale, state).ravel()
         by_field = (by_point[:, :, None] * self.share[:, None, :, None]).reshape(k, 2, -1)
         blocks = np.swapaxes(by_field, 1, 2) @ by_field
         shape = (2 * k, len(self.touched))
-        turned = sp.csr_array((by_field.ravel(), self.columns, self.starts), shape=shape).T
-        flat, prior = by_other.reshape(2 * k, -1), referee.prior_jacobian(state)
-        crossed = (turned @ flat).ravel()
+        transposed = sp.csr_array((by_field.ravel(), self.columns, self.starts), shape=shape).T
+        flat, prior = by_other.reshape(2 * k, -1), reference.prior_jacobian(state)
+        crossed = (transposed @ flat).ravel()
         data = self.constant + np.bincount(self.places["blocks"], blocks.ravel(), minlength=len(self.constant))
         data[self.places["above"]] = data[self.places["below"]] = crossed
         data[self.places["corner"]] = (flat.T @ flat + prior.T @ prior).ravel()
         self.pattern.data = data
         field = (self.field @ state.field).ravel()
-        field[self.touched] += turned @ residual
-        return self.pattern, np.r_[field, flat.T @ residual + prior.T @ referee.prior_residuals(state)]
+        field[self.touched] += transposed @ residual
+        return self.pattern, np.r_[field, flat.T @ residual + prior.T @ reference.prior_residuals(state)]
 
 
-def gauss_newton(task: Task, step: Callable[[Referee, np.ndarray, State], np.ndarray]) -> tuple[Solve, Read]:
-    """Plain Gauss-Newton with a function for its increment."""
-    referees = task.referees()
+def gauss_newton(task: Task, step: Callable[[Reference, np.ndarray, State], np.ndarray]) -> tuple[Solve, Read]:
+    """Run plain Gauss-Newton with a function for its increment."""
+    references = task.references()
 
     def solve(index: int) -> State:
-        (referee, scale), state = referees[index], task.starts[index]
+        (reference, scale), state = references[index], task.starts[index]
         for _ in range(ITERATIONS):
-            state = referee.moved(state, step(referee, scale, state))
+            state = reference.moved(state, step(reference, scale, state))
         return state
 
     return solve, lambda _, state: state
@@ -130,8 +118,8 @@ def sparse_lu(task: Task) -> tuple[Solve, Read]:
     """SciPy's SuperLU, ordered for symmetric matrices, without pivoting."""
     equations = NormalEquations(task.model)
 
-    def step(referee: Referee, scale: np.ndarray, state: State) -> np.ndarray:
-        matrix, right = equations(referee, scale, state)
+    def step(reference: Reference, scale: np.ndarray, state: State) -> np.ndarray:
+        matrix, right = equations(reference, scale, state)
         return -factorised(matrix).solve(right)
 
     return gauss_newton(task, step)
@@ -139,10 +127,10 @@ def sparse_lu(task: Task) -> tuple[Solve, Read]:
 
 def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
     """SuiteSparse's CHOLMOD, supernodal; analysed once, with the ordering that proves fastest here."""
-    analyze = importlib.import_module("sksparse.cholmod").analyze  # needs a system library: apart from the bench extra
+    analyze = importlib.import_module("sksparse.cholmod").analyze  # not in the bench extra: needs a system library
     equations = NormalEquations(task.model)
-    referee, scale = task.referees()[0]
-    matrix, _ = equations(referee, scale, task.starts[0])
+    reference, scale = task.references()[0]
+    matrix, _ = equations(reference, scale, task.starts[0])
     factors = [
         analyze(matrix, mode="supernodal", ordering_method=name) for name in ("nesdis", "metis", "amd", "colamd")
     ]
@@ -155,8 +143,8 @@ def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
 
     factor = min(factors, key=seconds)
 
-    def step(referee: Referee, scale: np.ndarray, state: State) -> np.ndarray:
-        matrix, right = equations(referee, scale, state)
+    def step(reference: Reference, scale: np.ndarray, state: State) -> np.ndarray:
+        matrix, right = equations(reference, scale, state)
         factor.cholesky_inplace(matrix)
         return -factor(right)
 
@@ -164,31 +152,18 @@ def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
 
 
 def lsmr(task: Task, tolerance: float = 4e-6) -> tuple[Solve, Read]:
-    """SciPy's LSMR on the sparse Jacobian in the units above; a looser tolerance ends short of the minimum."""
-    unit, model = units(task), task.model
-    constant = 6 * len(model.mean)
-    referee, scale = task.referees()[0]
-    first = referee.jacobian(scale, task.starts[0])
-    k2 = 2 * len(scale)
-    field_rows = sp.csr_array(first[k2 : k2 + constant] * unit[None])
+    """SciPy's LSMR on the sparse Jacobian in the task's units; a looser tolerance ends short of the minimum."""
+    unit = task.units()
 
-    def step(referee: Referee, scale: np.ndarray, state: State) -> np.ndarray:
-        by_point, by_other = referee.image_jacobians(scale, state)
-        top = sp.hstack([referee.field_jacobian(by_point), sp.csr_array(by_other.reshape(k2, -1))]) * unit[None]
-        prior = referee.prior_jacobian(state) * unit[-by_other.shape[2] :]
-        bottom = sp.hstack([sp.csr_array((len(prior), len(unit) - prior.shape[1])), sp.csr_array(prior)])
-        jacobian = sp.csr_array(sp.vstack([top, field_rows, bottom]))
+    def step(reference: Reference, scale: np.ndarray, state: State) -> np.ndarray:
+        jacobian = reference.jacobian(scale, state)
+        jacobian.data *= unit[jacobian.indices]
         transposed = sp.csr_array(jacobian.T)
         operator = spl.LinearOperator(jacobian.shape, matvec=jacobian.dot, rmatvec=transposed.dot, dtype=jacobian.dtype)  # pyright: ignore[reportCallIssue]
-        found = spl.lsmr(
-            operator, -referee.residuals(scale, state), atol=tolerance, btol=tolerance, conlim=0.0, maxiter=20_000
-        )
-        return unit * found[0]
+        limits: dict[str, Any] = {"atol": tolerance, "btol": tolerance, "conlim": 0.0, "maxiter": 20_000}
+        return unit * spl.lsmr(operator, -reference.residuals(scale, state), **limits)[0]
 
     return gauss_newton(task, step)
-
-
-# Ceres.
 
 
 def ceres(task: Task) -> tuple[Solve, Read]:
@@ -246,11 +221,11 @@ class _CeresPhoto:
     """The photo that the cost functions now speak of; ``pose`` is the increment from its start."""
 
     def __init__(self, task: Task):
-        self.task, self.referees = task, task.referees()
+        self.task, self.references = task, task.references()
         self.select(0)
 
     def select(self, index: int) -> None:
-        (self.referee, self.scale), self.start = self.referees[index], self.task.starts[index]
+        (self.reference, self.scale), self.start = self.references[index], self.task.starts[index]
 
     def state(self, field: np.ndarray, coefficients: np.ndarray, pose: np.ndarray) -> State:
         start = self.start
@@ -282,18 +257,18 @@ def _ceres_costs(pyceres: Any) -> tuple[type, type, type]:
 
         def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
             *corners, coefficients, pose = parameters
-            referee, k, start = self.holder.referee, self.k, self.holder.start
+            reference, k, start = self.holder.reference, self.k, self.holder.start
             turn = Rotation.from_rotvec(pose[:3]).as_matrix()
             rotation = turn @ start.rotation
-            modes = referee.point_modes[k]
-            point = referee.shape_points[k] + modes @ coefficients
+            modes = reference.point_modes[k]
+            point = reference.shape_points[k] + modes @ coefficients
             for weight, corner in zip(self.weights, corners):
                 point = point + weight * corner
             turned = rotation @ point
             x, y, z = FLIP * turned + start.translation + 100.0 * pose[3:6]
             scale = self.holder.scale[k]
-            gain = scale * referee.focal * np.exp(start.log_focal_scale + pose[6]) / z
-            residuals[:] = gain * np.array([x, y]) + scale * (referee.centre - referee.landmarks[k])
+            gain = scale * reference.focal * np.exp(start.log_focal_scale + pose[6]) / z
+            residuals[:] = gain * np.array([x, y]) + scale * (reference.centre - reference.landmarks[k])
             if jacobians is not None:
                 by_seen = gain * np.array([[1.0, 0.0, -x / z], [0.0, 1.0, -y / z]])
                 by_point = (by_seen * FLIP) @ rotation
@@ -329,243 +304,13 @@ def _ceres_costs(pyceres: Any) -> tuple[type, type, type]:
 
         def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
             state = self.holder.state(np.zeros((1, 3)), *parameters)
-            referee = self.holder.referee
-            residuals[:] = referee.prior_residuals(state)
+            reference = self.holder.reference
+            residuals[:] = reference.prior_residuals(state)
             if jacobians is not None:
-                jacobian = referee.prior_jacobian(state)
+                jacobian = reference.prior_jacobian(state)
                 left = jacobian[:, self.count :] * metres
                 left[:, :3] = left[:, :3] @ _left_jacobian(parameters[1][:3])
                 jacobians[0][:], jacobians[1][:] = jacobian[:, : self.count].ravel(), left.ravel()
             return True
 
     return Image, Row, Prior
-
-
-# JAX.
-
-
-class JaxProblem:
-    """The residuals for solvers that differentiate them, of a vector of increments in the units above.
-
-    Args:
-        task: Photos.
-        dtype: Floating-point type.
-        reduced: Whether the field is given in the exact reduced basis, else as 3v unknowns.
-        gathering: Whether L's transpose gathers; JAX's own scatters, several times slower, but can be vmapped.
-    """
-
-    def __init__(self, task: Task, dtype: str, *, reduced: bool, gathering: bool = True):
-        model, self.task, self.reduced, self.dtype = task.model, task, reduced, dtype
-        self.gathering = gathering
-        self.coefficients = len(model.modes)
-        rows = sp.csr_array(model.layout.rows)
-        self.rows = [jnp.asarray(part) for part in padded(rows)]
-        unit = units(task)
-        root = np.sqrt(model.omega_c * model.mass)
-        self.model_modes = np.stack([rows @ mode for mode in model.modes], axis=2)
-        if reduced:
-            # Singular where landmarks lie between others: their span has a smaller basis.
-            response = spl.splu(sp.csc_matrix(model.field)).solve(rows.T.toarray())
-            values, basis = np.linalg.eigh(rows @ response)
-            kept = values > 1e-9 * values[-1]
-            self.basis = response @ (basis[:, kept] / np.sqrt(values[kept]))
-            self.size, unit = 3 * self.basis.shape[1], unit[-self.coefficients - 7 :]
-        else:
-            self.size = len(unit) - self.coefficients - 7
-        constants = {
-            "unit": unit,
-            "modes": self.model_modes,
-            "precision": np.sqrt(model.precision),
-            "bound": np.sqrt(model.bound),
-            "rotation": np.sqrt(model.rotation_precision),
-        }
-        if reduced:
-            constants["points"] = rows @ self.basis
-        else:
-            rough = sp.csr_array(sp.diags_array(root) @ model.laplacian)
-            constants["rough"], constants["back"] = padded(rough), padded(sp.csr_array(rough.T))
-            constants["plain"] = np.sqrt(model.ridge) * root
-        self.constants = jax.tree.map(self.cast, constants)
-        self.photos = [self.photo(*both, start) for both, start in zip(task.referees(), task.starts)]
-        self.first = jnp.zeros(self.size + self.coefficients + 7, dtype)
-
-    def cast(self, array: Any) -> jax.Array:
-        """In the problem's type, indices as they are."""
-        array = np.asarray(array)
-        return jnp.asarray(array, self.dtype if array.dtype.kind == "f" else None)
-
-    def photo(self, referee: Referee, scale: np.ndarray, start: State) -> dict[str, jax.Array]:
-        """What one photo adds."""
-        values = {
-            "scale": scale,
-            "landmarks": referee.landmarks - referee.centre,
-            "points": referee.shape_points + self.model_modes @ start.coefficients,
-            "offset": start.coefficients - referee.mu,
-            "start": start.coefficients,
-            "quaternion": Rotation.from_matrix(start.rotation).as_quat(scalar_first=True, canonical=True),
-            "translation": start.translation,
-            "focal": referee.focal * np.exp(start.log_focal_scale),
-            "zoom": start.log_focal_scale,
-            "focal_precision": np.sqrt(referee.focal_precision),
-        }
-        return {name: self.cast(np.asarray(value, np.float64)) for name, value in values.items()}
-
-    def residuals(self, x: jax.Array, photo: dict[str, jax.Array]) -> jax.Array:
-        """All of them."""
-        constants, c = self.constants, self.coefficients
-        if self.reduced:
-            field, x = (
-                x[: self.size].reshape(-1, 3),
-                jnp.concatenate([x[: self.size], x[self.size :] * constants["unit"]]),
-            )
-            moved, prices = constants["points"] @ field, [field]
-        else:
-            x = x * constants["unit"]
-            field = x[: self.size].reshape(-1, 3)
-            columns, share = self.rows[0], self.rows[1].astype(x.dtype)
-            moved = jnp.einsum("kn,knx->kx", share, field[columns])
-            prices = [self.rough(field), constants["plain"][:, None] * field]
-        change, turn, shift, zoom = jnp.split(x[self.size :], [c, c + 3, c + 6])
-        quaternion = _turned(turn, photo["quaternion"])
-        points = photo["points"] + constants["modes"] @ change + moved
-        seen = points @ _matrix(quaternion).T * self.cast(FLIP)[None] + (photo["translation"] + shift)[None]
-        image = photo["focal"] * jnp.exp(zoom[0]) * seen[:, :2] / seen[:, 2:]
-        coefficients = photo["start"] + change
-        parts = [
-            photo["scale"][:, None] * (image - photo["landmarks"]), *prices,
-            constants["precision"] * (photo["offset"] + change),
-            constants["bound"] * (coefficients - jnp.clip(coefficients, 0.0, 1.0)),
-            constants["rotation"] * quaternion[1:], photo["focal_precision"] * (photo["zoom"] + zoom),
-        ]  # fmt: skip
-        return jnp.concatenate([part.ravel() for part in parts])
-
-    def rough(self, field: jax.Array) -> jax.Array:
-        """``sqrt(omega_c W) L d``."""
-
-        def gather(table: Any, values: jax.Array) -> jax.Array:
-            columns, weights = table
-            return jnp.einsum("vn,vnx->vx", weights, values[columns])
-
-        tables = (self.constants["rough"], self.constants["back"])
-        if not self.gathering:
-            return gather(tables[0], field)
-        return linear_call(lambda t, d: gather(t[0], d), lambda t, r: gather(t[1], r), tables, field)
-
-    def state(self, index: int, x: jax.Array) -> State:
-        """The state that a vector of increments means."""
-        start, c = self.task.starts[index], self.coefficients
-        unit, found = np.asarray(self.constants["unit"], np.float64), np.array(x, np.float64)
-        found[-len(unit) :] *= unit
-        field, other = found[: self.size].reshape(-1, 3), found[self.size :]
-        turn = np.r_[1.0, 0.5 * other[c : c + 3]]
-        return State(
-            start.coefficients + other[:c],
-            Rotation.from_quat(turn, scalar_first=True).as_matrix() @ start.rotation,
-            start.translation + other[c + 3 : c + 6],
-            float(start.log_focal_scale + other[-1]),
-            start.field + (self.basis @ field if self.reduced else field),
-        )
-
-
-def _turned(turn: jax.Array, quaternion: jax.Array) -> jax.Array:
-    """A rotation on the left of a unit quaternion, ``(1, turn / 2)`` normalised."""
-    (w, v), a = (quaternion[0], quaternion[1:]), 0.5 * turn
-    product = jnp.concatenate([(w - jnp.dot(a, v))[None], v + w * a + jnp.cross(a, v)])
-    return product / jnp.sqrt(1.0 + jnp.dot(a, a))
-
-
-def _matrix(quaternion: jax.Array) -> jax.Array:
-    w, x, y, z = quaternion
-    return jnp.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def jax_peer(
-    task: Task, solver: Callable[[JaxProblem], Callable], dtype: str, reduced: bool, gathering: bool = True
-) -> tuple[Solve, Read]:
-    """A solver, given as what makes of a problem a function of start and photo."""
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    problem = JaxProblem(task, dtype, reduced=reduced, gathering=gathering)
-    run = jax.jit(solver(problem))
-    return lambda index: jax.block_until_ready(run(problem.first, problem.photos[index])), problem.state
-
-
-def jaxopt_gauss_newton(problem: JaxProblem) -> Callable:
-    """Its linear solver is ``jax.scipy``'s conjugate gradients to 1e-5, which cannot be set."""
-    import jaxopt
-
-    solver = jaxopt.GaussNewton(problem.residuals, maxiter=ITERATIONS, tol=0.0, implicit_diff=False)
-    return lambda x, photo: solver.run(x, photo).params
-
-
-def jaxopt_levenberg(problem: JaxProblem, **options: Any) -> Callable:
-    """Hardly damped, for its own damping would cost it iterations, and with less it rejects good steps."""
-    import jaxopt
-
-    solver = jaxopt.LevenbergMarquardt(
-        problem.residuals, maxiter=ITERATIONS, damping_parameter=1e-7, tol=0.0, xtol=0.0, gtol=0.0,
-        implicit_diff=False, **options,
-    )  # fmt: skip
-    return lambda x, photo: solver.run(x, photo).params
-
-
-def optimistix_gauss_newton(problem: JaxProblem, linear: Callable[[Any], Any]) -> Callable:
-    """One step more than the others, for its first goes to evaluating the start."""
-    import lineax
-    import optimistix
-
-    solver = optimistix.GaussNewton(rtol=1e-30, atol=1e-30, linear_solver=linear(lineax))
-
-    def run(x: jax.Array, photo: Any) -> jax.Array:
-        found = optimistix.least_squares(
-            problem.residuals, solver, x, args=photo, max_steps=ITERATIONS + 1, throw=False
-        )
-        return found.value
-
-    return run
-
-
-def _conjugate(lineax: Any) -> Any:
-    return lineax.Normal(lineax.CG(rtol=1e-3, atol=1e-3, max_steps=5000))
-
-
-def _qr(lineax: Any) -> Any:
-    return lineax.QR()
-
-
-def _cholesky(lineax: Any) -> Any:
-    return lineax.Normal(lineax.Cholesky())
-
-
-class Peer(NamedTuple):
-    """One solver of the table."""
-
-    prepare: Callable[[Task], tuple[Solve, Read]]
-    full: bool
-    """Whether it works on all 3v + e + 7 unknowns."""
-
-
-_full = partial(partial, jax_peer, dtype="float32", reduced=False)
-_reduced = partial(partial, jax_peer, dtype="float32", reduced=True)
-
-PEERS: dict[str, Peer] = {
-    "CHOLMOD, Gauss-Newton": Peer(sparse_cholesky, True),
-    "SciPy LSMR, Gauss-Newton": Peer(lsmr, True),
-    "SciPy sparse LU, Gauss-Newton": Peer(sparse_lu, True),
-    "pyceres, SPARSE_NORMAL_CHOLESKY": Peer(ceres, True),
-    "jaxopt GaussNewton": Peer(_full(solver=jaxopt_gauss_newton), True),
-    "jaxopt LevenbergMarquardt": Peer(_full(solver=jaxopt_levenberg, gathering=False), True),
-    "optimistix GaussNewton, CG": Peer(_full(solver=partial(optimistix_gauss_newton, linear=_conjugate)), True),
-    "optimistix GN, Cholesky": Peer(_reduced(solver=partial(optimistix_gauss_newton, linear=_cholesky)), False),
-    "optimistix GN, QR": Peer(_reduced(solver=partial(optimistix_gauss_newton, linear=_qr)), False),
-    "jaxopt GN": Peer(_reduced(solver=jaxopt_gauss_newton), False),
-    "jaxopt LM, Cholesky": Peer(
-        _reduced(solver=partial(jaxopt_levenberg, solver="cholesky", materialize_jac=True)), False
-    ),
-}
-"""By the name in the tables."""

@@ -1,8 +1,7 @@
-"""People whose shape is known, and their pictures: subjects of the database, and the real scan that ships.
+"""Evaluation subjects, people whose shape is known, and their pictures: subjects of the database, and the shipped scan.
 
-``python -m experiments.accuracy`` makes avatars of the pictures and compares them with the shapes. A subject is
-rendered as in :mod:`digitaltwin.synthesis`, without an expression. The scan is rendered with its own
-photographic texture, which brought its light along.
+A subject of the database is rendered as in :mod:`digitaltwin.synthesis`, without an expression. The scan is rendered
+with its own photographic texture, which contains its lighting.
 
 Letters: v vertices, f faces, t texture coordinates.
 """
@@ -28,12 +27,13 @@ from digitaltwin.types import Mesh
 VIEWS = ("front", "turned")
 TURN_DEG = 30.0
 """Yaw of a turned head, to either side by turns."""
-UNSTEADY_DEG = 5.0
-"""Nobody looks straight into a lens: most that yaw, pitch and roll are off, either way; alike for a person's views."""
+POSE_JITTER_DEG = 5.0
+"""Largest jitter of yaw, pitch and roll either way, because nobody looks straight into a lens; alike for a person's
+views."""
 SCAN = "scan"
-"""Name of the scanned man ..."""
+"""Name of the scanned man."""
 SCAN_GROUP = "male-caucasian"
-"""... and his group."""
+"""Group of the scanned man."""
 
 # A telephone at arm's length: 31 mm on a 35-mm film.
 _SCAN_SIZE, _SCAN_FOCAL_PX, _SCAN_DISTANCE_MM = (640, 512), 544.0, 450.0
@@ -41,8 +41,8 @@ _SCAN_BACKGROUND = (0.72, 0.75, 0.78)
 _MM = 1000.0  # the file is in metres
 
 
-class Sitter(NamedTuple):
-    """Somebody whose shape is known."""
+class EvaluationSubject(NamedTuple):
+    """A person whose shape is known."""
 
     name: str
     group: str
@@ -53,12 +53,12 @@ class Sitter(NamedTuple):
     landmarks: Float[np.ndarray, "7 3"]
     """The seven of :data:`digitaltwin.io.LANDMARKS`."""
     within: Float[np.ndarray, "v 3"] | None
-    """What of the shape the identity basis holds, head frame; None of the scan, which has a topology of its own."""
+    """The part of the shape within the identity basis, head frame; None for the scan, whose topology is another."""
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture and how it was taken."""
+class Render:
+    """A picture and the camera that took it."""
 
     pixels: Float[np.ndarray, "h w 3"]
     """sRGB."""
@@ -68,11 +68,11 @@ class Shot:
 
 
 def choose_subjects(subjects: Subjects, count: int) -> Int[np.ndarray, " count"]:
-    """Subjects of all groups in turn, those held out for tests first; fewer are the beginning of more.
+    """Choose subjects of all groups in turn, those held out for tests first; fewer are the beginning of more.
 
     Args:
-        subjects: all of them.
-        count: how many.
+        subjects: The database.
+        count: Number of subjects.
 
     Returns:
         Their indices.
@@ -85,10 +85,10 @@ def choose_subjects(subjects: Subjects, count: int) -> Int[np.ndarray, " count"]
 
 
 def view_angles(view: str, number: int, seed: int) -> tuple[float, float, float]:
-    """Yaw, pitch and roll [degrees] of a sitter's head in one of :data:`VIEWS`."""
-    unsteady = np.random.default_rng([seed, number, 6]).uniform(-UNSTEADY_DEG, UNSTEADY_DEG, 3)
+    """Return yaw, pitch and roll [degrees] of a subject's head in one of :data:`VIEWS`."""
+    jitter = np.random.default_rng([seed, number, 6]).uniform(-POSE_JITTER_DEG, POSE_JITTER_DEG, 3)
     turn = 0.0 if view == "front" else TURN_DEG * (1 - 2 * (number % 2))
-    yaw, pitch, roll = unsteady + [turn, 0.0, 0.0]
+    yaw, pitch, roll = jitter + [turn, 0.0, 0.0]
     return float(yaw), float(pitch), float(roll)
 
 
@@ -96,22 +96,24 @@ def view_angles(view: str, number: int, seed: int) -> tuple[float, float, float]
 
 
 def subject_name(subject: int) -> str:
-    """What a subject's files are called."""
+    """Return the name of a subject's files."""
     return f"subject-{subject:03d}"
 
 
-def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int, config: SceneConfig) -> Sitter:
-    """A subject, with the remainder that the identity basis lacks.
+def make_subject(
+    head: HeadModel, subjects: Subjects, subject: int, number: int, config: SceneConfig
+) -> EvaluationSubject:
+    """Make an evaluation subject of the database, with an out-of-basis residual.
 
     Args:
-        head: the model.
-        subjects: all of them.
-        subject: which one.
-        number: of the sitter, a seed.
-        config: of the remainder, and the seed.
+        head: The head model.
+        subjects: The database.
+        subject: Index of the subject.
+        number: Number of the subject among those evaluated, a seed.
+        config: Size of the residual, and the seed.
     """
     neutral = draw_scene(head, subjects, subject, number, config).neutral
-    return Sitter(
+    return EvaluationSubject(
         name=subject_name(subject),
         group=subjects.group_names[int(subjects.group[subject])],
         vertices=neutral,
@@ -121,25 +123,25 @@ def seat_subject(head: HeadModel, subjects: Subjects, subject: int, number: int,
     )
 
 
-def frame_subject(
+def subject_scene(
     head: HeadModel, subjects: Subjects, subject: int, number: int, view: str, config: SceneConfig
 ) -> Scene:
-    """What is true of the picture of a subject without expression; lens and distance are those of the number.
+    """Draw the scene of a subject's picture, without expression; lens and distance are those of the number.
 
     Args:
-        head: the model.
-        subjects: all of them.
-        subject: which one.
-        number: as for :func:`seat_subject`.
-        view: one of :data:`VIEWS`.
-        config: as for :func:`seat_subject`.
+        head: The head model.
+        subjects: The database.
+        subject: Index of the subject.
+        number: Number of the subject among those evaluated, a seed.
+        view: One of :data:`VIEWS`.
+        config: Size of the residual, and the seed.
     """
     rest = np.zeros(len(head.expression_names), np.float32)
     angles = view_angles(view, number, config.seed)
     return draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=rest)
 
 
-def shoot_subject(
+def render_subject(
     head: HeadModel,
     subjects: Subjects,
     appearance: SubjectAppearance,
@@ -147,16 +149,16 @@ def shoot_subject(
     number: int,
     view: str,
     config: SceneConfig,
-) -> Shot:
-    """That picture; light, brows and hair are those of the number too."""
-    scene = frame_subject(head, subjects, subject, number, view, config)
+) -> Render:
+    """Render that scene; light, brows and hair are those of the number too."""
+    scene = subject_scene(head, subjects, subject, number, view, config)
     looks = np.random.default_rng([config.seed, number, 3])
     pixels = render_scene(head, scene, *appearance.textures(subject, looks), looks)
-    return Shot(pixels, scene.camera, view_angles(view, number, config.seed))
+    return Render(pixels, scene.camera, view_angles(view, number, config.seed))
 
 
-def mean_of_kin(head: HeadModel, subjects: Subjects, group: str) -> Float[np.ndarray, "v 3"]:
-    """The mean neutral shape [mm] of a group's training people."""
+def training_mean(head: HeadModel, subjects: Subjects, group: str) -> Float[np.ndarray, "v 3"]:
+    """Return the mean neutral shape [mm] of a group's training subjects."""
     mine = ~np.asarray(subjects.test) & (np.asarray(subjects.group) == subjects.group_names.index(group))
     return np.asarray(neutral_shape(head, jnp.mean(subjects.identity[mine], axis=0)))
 
@@ -164,28 +166,28 @@ def mean_of_kin(head: HeadModel, subjects: Subjects, group: str) -> Float[np.nda
 # The scan
 
 
-def seat_scan() -> Sitter:
-    """The man of the shipped scan, in his own frame."""
+def make_scan() -> EvaluationSubject:
+    """Make the evaluation subject of the shipped scan, in its own frame."""
     scan = read_scan(asset_path("scan.glb"))
     landmarks = read_landmarks(asset_path("scan.csv"), scan.vertices)
-    return Sitter(SCAN, SCAN_GROUP, _MM * scan.vertices, scan.faces, _MM * landmarks, None)
+    return EvaluationSubject(SCAN, SCAN_GROUP, _MM * scan.vertices, scan.faces, _MM * landmarks, None)
 
 
-def shoot_scan(head: HeadModel, view: str) -> Shot:
-    """The scan rendered with its own texture, evenly lit; "front" is where its landmarks lie as the mean head's do.
+def render_scan(head: HeadModel, view: str) -> Render:
+    """Render the scan with its own texture, evenly lit; in "front" its landmarks lie as the mean head's do.
 
     Args:
-        head: the model.
-        view: one of :data:`VIEWS`.
+        head: The head model.
+        view: One of :data:`VIEWS`.
     """
-    scan, sitter = read_scan(asset_path("scan.glb")), seat_scan()
+    scan, man = read_scan(asset_path("scan.glb")), make_scan()
     assert scan.uv is not None
     assert scan.texture is not None
     mean_landmarks = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
-    placement = procrustes_alignment(sitter.landmarks, mean_landmarks)
+    placement = procrustes_alignment(man.landmarks, mean_landmarks)
     angles = (0.0 if view == "front" else TURN_DEG, 0.0, 0.0)
     camera = aim_camera(
-        placement.apply(sitter.landmarks).mean(axis=0),
+        placement.apply(man.landmarks).mean(axis=0),
         angles,
         np.array(_SCAN_SIZE),
         focal_px=_SCAN_FOCAL_PX,
@@ -193,13 +195,13 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
     )
     faces = jnp.asarray(scan.faces, jnp.int32)
     surface = Mesh(
-        vertices=camera_points(camera, jnp.asarray(placement.apply(sitter.vertices), jnp.float32)),
+        vertices=camera_points(camera, jnp.asarray(placement.apply(man.vertices), jnp.float32)),
         faces=faces,
         uv=jnp.asarray(scan.uv, jnp.float32),
         uv_faces=faces,
         texture=jnp.asarray(scan.texture, jnp.float32),
     )
-    shot = render_mesh(
+    image = render_mesh(
         (surface,),
         camera.focal_px,
         jnp.asarray(camera.principal_point_px),
@@ -207,4 +209,4 @@ def shoot_scan(head: HeadModel, view: str) -> Shot:
         lighting=flat_lighting(),
         background=jnp.array(_SCAN_BACKGROUND),
     )
-    return Shot(np.asarray(shot.colour), camera, angles)
+    return Render(np.asarray(image.colour), camera, angles)

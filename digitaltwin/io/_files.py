@@ -14,6 +14,7 @@ from typing import Any
 from digitaltwin.types import InputError
 
 FilePath = str | os.PathLike[str]
+_LINE_WIDTH = 240  # of a formatted result
 
 
 def reason(error: OSError) -> str:
@@ -143,3 +144,54 @@ def write_json(path: FilePath, value: Mapping[str, Any]) -> None:
         ValueError: A number is not finite; such a file would not be JSON.
     """
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def format_json(value: Any, *, digits: int = 5) -> str:
+    """Format JSON in few lines, with few significant digits: for results that people read.
+
+    What fits on a line of 240 characters stands on one; numbers and texts fill lines, nested parts stand on their own.
+
+    Args:
+        value: Dictionaries, lists, tuples, numbers, texts and None.
+        digits: Significant digits of floating-point numbers.
+
+    Returns:
+        The text, with a line break at its end.
+
+    Raises:
+        ValueError: A number is not finite; such a text would not be JSON.
+
+    Example:
+        >>> print(format_json({"mm": 1.23456789, "crops": (80, 95)}), end="")
+        {"mm": 1.2346, "crops": [80, 95]}
+    """
+    return _format_part(_rounded(value, digits), "", 0) + "\n"
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """Round the floating-point numbers of a tree."""
+    if isinstance(value, Mapping):
+        return {str(name): _rounded(part, digits) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part, digits) for part in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def _format_part(value: Any, indent: str, taken: int) -> str:
+    """Format a part that begins after ``taken`` characters of its line."""
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if not isinstance(value, dict | list) or len(indent) + taken + len(flat) < _LINE_WIDTH:
+        return flat
+    inner = indent + "  "
+    lines, filling = [], False
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        label = f"{json.dumps(name, ensure_ascii=False)}: " if isinstance(value, dict) else ""
+        text = label + _format_part(part, inner, len(label) + 1)
+        nested = isinstance(part, dict) or "\n" in text
+        if filling and not nested and len(lines[-1]) + len(text) + 3 < _LINE_WIDTH:
+            lines[-1] += f", {text}"
+        else:
+            lines.append(inner + text)
+        filling = not nested
+    opened, closed = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    return f"{opened}\n" + ",\n".join(lines) + f"\n{indent}{closed}"

@@ -1,6 +1,6 @@
-"""Where an avatar's errors come from: its fit again, told a little more of the truth at each step.
+"""Error ablation with oracle inputs: the fit again, given a little more of the truth at each step.
 
-Of the pictures of ``python -m experiments.accuracy`` that show subjects, whose truth is known to the last landmark.
+It uses the pictures that show subjects of the database, whose true landmarks are known.
 
 Letters: n pictures, v vertices, e expressions, k landmarks.
 """
@@ -15,57 +15,57 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.fitting import FitConfig, Fitter, fit, fit_groups, make_fitter
 from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.io import read_image
 from digitaltwin.perception import Perception, detect_landmarks
 from digitaltwin.synthesis import Scene
-from experiments.likeness import CounterpartErrors, compare_counterparts
 
 
 class Seen(NamedTuple):
-    """What is known of a picture, or of several in a leading axis."""
+    """Detections and truth of a picture, or of several in a leading axis."""
 
     landmarks_px: Float[np.ndarray | Array, "*n k 2"]
-    """As detected ..."""
+    """Detected landmarks."""
     true_landmarks_px: Float[np.ndarray | Array, "*n k 2"]
-    """... and where the camera had them."""
+    """True projections of the landmarks."""
     scores: Float[np.ndarray | Array, "*n e"]
-    """Expression as read off the picture; truly there is none."""
+    """Detected expression coefficients; the true ones are zero."""
     image_size: Int[np.ndarray | Array, "*n 2"]
     focal_px: Float[np.ndarray | Array, "*n"]
     neutral: Float[np.ndarray | Array, "*n v 3"]
-    """The truth [mm]."""
+    """True neutral shape [mm]."""
 
 
 class Step(NamedTuple):
-    """One fit: what it is told."""
+    """One fit and its oracle inputs."""
 
     title: str
     config: FitConfig
     from_mean: bool = True
     expression: bool = False
-    """Whether it is told that there is none."""
+    """Whether it knows that there is none."""
     landmarks: bool = False
     focal: bool = False
 
 
-_NO_EXPRESSION = 0.02  # deviation of the weights: as good as held, and still positive
+_NO_EXPRESSION = 0.02  # standard deviation of the coefficients: as good as held, and still positive
 _NEUTRAL = FitConfig(expression_deviation=_NO_EXPRESSION)
 # True landmarks lie at their anchors, also where the head hides those.
 _ANCHORED = FitConfig(expression_deviation=_NO_EXPRESSION, sliding_contour=False)
 STEPS = (
     Step("the same fit from the best group's mean", FitConfig(), from_mean=False),
     Step("the chain's fit, from the mean head", FitConfig()),
-    Step("... and told that the face is neutral", _NEUTRAL, expression=True),
+    Step("... and given that the face is neutral", _NEUTRAL, expression=True),
     Step("... and given true landmarks", _ANCHORED, expression=True, landmarks=True),
     Step("... and the true focal length", _ANCHORED, expression=True, landmarks=True, focal=True),
 )
 
 
-def look(head: HeadModel, perception: Perception, scene: Scene, picture: Path) -> Seen:
-    """What the networks read off a scene's picture, and what is true of it."""
+def detect(head: HeadModel, perception: Perception, scene: Scene, picture: Path) -> Seen:
+    """Detect landmarks and expression in a scene's picture, and project the true landmarks."""
     face = detect_landmarks(read_image(picture).pixels, perception=perception)
     camera = jax.tree.map(jnp.asarray, scene.camera)
     true = project(camera, landmark_points(head, jnp.asarray(scene.vertices)))
@@ -79,23 +79,26 @@ def look(head: HeadModel, perception: Perception, scene: Scene, picture: Path) -
     )
 
 
-def fit_steps(head: HeadModel, seen: Sequence[Seen]) -> dict[str, list[CounterpartErrors]]:
-    """Errors of each of :data:`STEPS`, by its title, one a picture.
+def fit_steps(head: HeadModel, seen: Sequence[Seen]) -> dict[str, list[CorrespondenceErrors]]:
+    """Fit all pictures at each of :data:`STEPS`.
 
     Args:
-        head: the model.
-        seen: pictures.
+        head: The head model.
+        seen: Pictures.
+
+    Returns:
+        Errors between corresponding points by the step's title, one a picture.
     """
     batch = Seen(*(jnp.stack([jnp.asarray(part) for part in parts]) for parts in zip(*seen)))
     table = {}
     for step in STEPS:
-        told = batch._replace(
+        given = batch._replace(
             landmarks_px=batch.true_landmarks_px if step.landmarks else batch.landmarks_px,
             scores=jnp.zeros_like(batch.scores) if step.expression else batch.scores,
         )
-        neutral = _fit_all(make_fitter(head, step.config), told, from_mean=step.from_mean, focal=step.focal)
-        errors = jax.vmap(partial(compare_counterparts, region=head.regions.face))(neutral, batch.neutral)
-        table[step.title] = [CounterpartErrors(*map(float, row)) for row in zip(*errors)]
+        neutral = _fit_all(make_fitter(head, step.config), given, from_mean=step.from_mean, focal=step.focal)
+        errors = jax.vmap(partial(correspondence_errors, region=head.regions.face))(neutral, batch.neutral)
+        table[step.title] = [CorrespondenceErrors(*map(float, row)) for row in zip(*errors)]
     return table
 
 

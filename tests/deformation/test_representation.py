@@ -11,7 +11,7 @@ import scipy.sparse.linalg as spl
 from jax.extend.core import jaxprs_in_params
 from scipy.spatial.transform import Rotation
 
-from benchmarks.deformation_peers import SparsePeer
+from benchmarks.deformation.peers import SparsePeer
 from digitaltwin.deformation import decode, encode, make_reference
 from digitaltwin.deformation._representation import deformation_gradients
 from digitaltwin.deformation._tube import make_tube

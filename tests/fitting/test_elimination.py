@@ -1,4 +1,4 @@
-"""The eliminated step against the full-size sparse one, whose code is in benchmarks.fitting_problem and shares none."""
+"""The eliminated step against the full-size sparse one, by benchmarks.fitting.reference, which shares no code."""
 
 from dataclasses import replace
 
@@ -9,12 +9,20 @@ import pytest
 import scipy.optimize
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting_comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of, varied_photo
-from benchmarks.fitting_peers import JaxProblem, NormalEquations, Task
-from benchmarks.fitting_problem import IMAGE_SIZE, Model, Referee, landmark_layout, make_photo, refined_head
-from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
+from benchmarks.fitting.comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of, varied_photo
+from benchmarks.fitting.jax_peers import JaxProblem
+from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
+from benchmarks.fitting.reference import Model, Reference
+from benchmarks.fitting.sparse_peers import NormalEquations, Task
+from benchmarks.refinement import refined_head
+from digitaltwin.fitting import FitConfig, fit, landmark_points_of, make_fitter, mesh_points_of
 from digitaltwin.fitting import _elimination as elimination
 from digitaltwin.fitting import _steps as steps
+
+
+def layout_104(head):
+    return make_layout(head, landmark_points_of(head), FitConfig.contour_weight)
+
 
 CASES = {case.name: case for case in cases()}
 
@@ -46,28 +54,28 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
     import jaxopt
 
     config = FitConfig(iterations=40, fit_identity=False, sliding_contour=False)
-    model = Model(head, config)
+    model = Model(head, config, layout_104(head))
     photo = make_photo(head, model.layout, 3, known_shape=True, missing=0.1, weighted=True)
-    referee = Referee(model, photo)
+    reference = Reference(model, photo)
     with jax.enable_x64(True):
         given = (jnp.asarray(photo.shape), jnp.asarray(photo.landmarks), IMAGE_SIZE)
         options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
-        fitter, start = make_fitter(head, config, dtype=np.float64), referee.start()
+        fitter, start = make_fitter(head, config, dtype=np.float64), reference.start()
         fitted = fit(fitter, *given, **options, init=first_unknowns(fitter, start))
-        scale = referee.scale_of(float(fitted.energies[0]), start)
+        scale = reference.scale_of(float(fitted.energies[0]), start)
         energy, found = float(fitted.energies[-1]), state_of(fitted)
-        assert energy == pytest.approx(referee.energy(scale, found), rel=1e-9)
+        assert energy == pytest.approx(reference.energy(scale, found), rel=1e-9)
 
         problem = JaxProblem(Task(model, [photo], [start], [0.0]), "float64", reduced=True)
-        seen = problem.photo(referee, scale, start)
+        seen = problem.photo(reference, scale, start)
         solver = jaxopt.LevenbergMarquardt(
             lambda x: problem.residuals(x, seen),
             maxiter=20, damping_parameter=1e-9, solver="cholesky", materialize_jac=True, tol=1e-9, xtol=1e-9,
         )  # fmt: skip
         x = jax.jit(lambda x: solver.run(x).params)(problem.first)
-        assert energy == pytest.approx(referee.energy(scale, problem.state(0, x)), rel=1e-8)
+        assert energy == pytest.approx(reference.energy(scale, problem.state(0, x)), rel=1e-8)
 
-    # SciPy differentiates the referee's own residuals, so this minimum owes nothing to anybody's derivatives.
+    # SciPy differentiates the reference's own residuals, so this minimum owes nothing to anybody's derivatives.
     def moved(x):
         c = len(start.coefficients)
         return start._replace(
@@ -80,7 +88,7 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
 
     def all_residuals(x):
         state = moved(x)
-        return np.r_[referee.image_residual(scale, state).ravel(), x[59:], referee.prior_residuals(state)]
+        return np.r_[reference.image_residual(scale, state).ravel(), x[59:], reference.prior_residuals(state)]
 
     best = scipy.optimize.least_squares(all_residuals, np.zeros(59 + problem.size), method="lm", ftol=1e-11, xtol=1e-11)
     assert energy == pytest.approx(2.0 * best.cost, rel=1e-8)
@@ -91,45 +99,47 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
     rng = np.random.default_rng(0)
     for _ in range(5):
         direction = np.r_[rng.normal(size=found.field.size + 52), 0.01 * rng.normal(size=7)]
-        energies = [referee.energy(scale, referee.moved(found, h * direction)) for h in (-1e-3, 0.0, 1e-3)]
+        energies = [reference.energy(scale, reference.moved(found, h * direction)) for h in (-1e-3, 0.0, 1e-3)]
         slope, curvature = (energies[2] - energies[0]) / 2e-3, (energies[2] - 2 * energies[1] + energies[0]) / 1e-6
         assert abs(slope) < 1e-4 * curvature
 
 
 @pytest.mark.parametrize("lagged", [0, 52])
 @pytest.mark.parametrize("paper", [False, True])
-def test_the_referee_differentiates_what_it_measures(head, paper, lagged):
+def test_the_reference_differentiates_what_it_measures(head, paper, lagged):
     """Its derivatives against differences, its normal matrix against J'J, and both peers' ways to them."""
-    model = Model(head, replace(FitConfig(), fit_identity=False), paper=paper, lagged=lagged)
+    model = Model(head, replace(FitConfig(), fit_identity=False), layout_104(head), paper=paper, lagged=lagged)
     photo = make_photo(head, model.layout, 0, known_shape=True, missing=0.2, weighted=True)
-    referee = Referee(model, photo)
+    reference = Reference(model, photo)
     rng = np.random.default_rng(1)
     random = [rng.normal(size=model.mean.size), rng.normal(size=52), 0.1 * rng.normal(size=7)]
-    state = referee.moved(referee.start(), np.concatenate(random))
-    scale = referee.scale(referee.start())
-    jacobian, residuals = referee.jacobian(scale, state), referee.residuals(scale, state)
+    state = reference.moved(reference.start(), np.concatenate(random))
+    scale = reference.scale(reference.start())
+    jacobian, residuals = reference.jacobian(scale, state), reference.residuals(scale, state)
 
-    matrix, right, _ = referee.normal_matrix(scale, state)
-    assert abs(jacobian.T @ jacobian - matrix).max() < 1e-9 * abs(matrix).max()
+    matrix, right = reference.normal_equations(scale, state)
+    # The field's own part, whose square root the Jacobian holds, is the quadratic form of Eq. 2.
+    smooth = reference.jacobian(0.0 * scale, state)[:, : model.mean.size]
+    assert abs(smooth.T @ smooth - model.field3).max() < 1e-9 * abs(model.field3).max()
     np.testing.assert_allclose(jacobian.T @ residuals, right, atol=1e-9 * abs(right).max())
     if not lagged:  # which residuals hold at the start of a step only
         direction = np.concatenate(random)
-        ahead, behind = (referee.residuals(scale, referee.moved(state, h * direction)) for h in (1e-6, -1e-6))
+        ahead, behind = (reference.residuals(scale, reference.moved(state, h * direction)) for h in (1e-6, -1e-6))
         slope = (ahead - behind) / 2e-6
         np.testing.assert_allclose(jacobian @ direction, slope, atol=1e-6 * abs(slope).max())
-        filled, gathered = NormalEquations(model)(referee, scale, state)
+        filled, gathered = NormalEquations(model)(reference, scale, state)
         assert abs(filled - matrix).max() < 1e-9 * abs(matrix).max()
         np.testing.assert_allclose(gathered, right, atol=1e-9 * abs(right).max())
 
 
 def test_damping_weighs_the_field_by_its_price(head):
     """An overdamped step is a scaled gradient: ``mu A`` for the field, which then moves by ``-A^-1 J'r / mu``."""
-    model = Model(head, replace(FitConfig(), fit_identity=False))
-    referee = Referee(model, make_photo(head, model.layout, 0, known_shape=True))
-    start = referee.start()
-    scale = referee.scale(start)
-    _, right, _ = referee.normal_matrix(scale, start)
-    moved = referee.step(scale, start, damping=1e9).field
+    model = Model(head, replace(FitConfig(), fit_identity=False), layout_104(head))
+    reference = Reference(model, make_photo(head, model.layout, 0, known_shape=True))
+    start = reference.start()
+    scale = reference.scale(start)
+    _, right = reference.normal_equations(scale, start)
+    moved = reference.step(scale, start, damping=1e9).field
     pulled = model.field @ moved
     np.testing.assert_allclose(1e9 * pulled.ravel(), -right[: moved.size], atol=1e-5 * abs(right[: moved.size]).max())
 
@@ -138,8 +148,8 @@ def test_a_refined_head_keeps_its_landmarks(head):
     finer = refined_head(head, 2925)
     assert finer.mean.shape == (2925, 3)
     for old, new in zip(head.expressions[:3], finer.expressions[:3]):
-        before = landmark_layout(head, 1.0).rows @ np.asarray(head.mean + old)
-        after = landmark_layout(finer, 1.0).rows @ np.asarray(finer.mean + new)
+        before = make_layout(head, landmark_points_of(head), 1.0).rows @ np.asarray(head.mean + old)
+        after = make_layout(finer, landmark_points_of(finer), 1.0).rows @ np.asarray(finer.mean + new)
         np.testing.assert_allclose(before, after, atol=1e-4)
 
 

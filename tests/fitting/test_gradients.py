@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.fitting_problem import IMAGE_SIZE, landmark_layout, make_photo, mesh_layout
+from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
 from digitaltwin.fitting import FitConfig, fit, landmark_points_of, make_fitter, mesh_points_of
 
 CASES = {
@@ -24,11 +24,9 @@ def test_derivatives_through_a_fit_are_those_of_what_it_finds(head, monkeypatch,
     jax.clear_caches()  # a fit traced before would not see the scale, nor one that is traced after this one its own
     request.addfinalizer(jax.clear_caches)
     mesh, config = CASES[name]
-    photo = make_photo(
-        head, (mesh_layout if mesh else landmark_layout)(head, config.contour_weight), 1, known_shape=True
-    )
+    points = (mesh_points_of if mesh else landmark_points_of)(head)
+    photo = make_photo(head, make_layout(head, points, config.contour_weight), 1, known_shape=True)
     with jax.enable_x64(True):
-        points = (mesh_points_of if mesh else landmark_points_of)(head)
         fitter = make_fitter(head, config, points=points, dtype=np.float64)
         rng = np.random.default_rng(0)
         measured = jnp.asarray(rng.normal(size=head.mean.shape))

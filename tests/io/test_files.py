@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from digitaltwin.io import save_arrays
-from digitaltwin.io._files import make_folder, write_bytes, write_json
+from digitaltwin.io._files import format_json, make_folder, write_bytes, write_json
 from digitaltwin.types import InputError
 
 
@@ -44,3 +44,15 @@ def test_folders_under_a_file_cannot_be_made(tmp_path):
     folder = make_folder(tmp_path / "a" / "b")
     assert folder.is_dir()
     assert not list(folder.iterdir())
+
+
+def test_a_summary_is_json_in_few_lines():
+    rows = [{"ms": 1.23456789, "calls": 7, "quartiles": [1.0, 2.0]} for _ in range(100)]
+    value = {"name": "x", "rows": rows, "nested": {"a": {"b": {}}, "c": []}, "flag": True, "none": None}
+    text = format_json(value)
+    found = json.loads(text)
+    assert found["rows"][0] == {"ms": 1.2346, "calls": 7, "quartiles": [1.0, 2.0]}
+    assert {**found, "rows": []} == {**value, "rows": []}
+    assert text.count("\n") < 110
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_json({"x": float("nan")})

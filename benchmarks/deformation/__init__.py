@@ -1,0 +1,1 @@
+"""The deformation representation: benchmark of encoding, decoding and augmenting heads."""

@@ -1,0 +1,1 @@
+"""Registration of scans: benchmark of its stages and of its non-rigid step."""

@@ -1,0 +1,1 @@
+"""How near the avatar of one picture comes to the person."""

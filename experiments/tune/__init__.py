@@ -1,0 +1,1 @@
+"""Which hyper-parameters of the fit are best, on renders with known truth."""

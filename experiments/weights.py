@@ -1,0 +1,10 @@
+"""Former name of :mod:`experiments.tune`, which it runs with a warning."""
+
+import sys
+
+from experiments import command
+from experiments.tune.__main__ import main
+
+if __name__ == "__main__":
+    print("experiments.weights is now experiments.tune.", file=sys.stderr)
+    command.run(main)
