@@ -409,7 +409,9 @@ def draw_bars(axis: Any, values: Mapping[str, float], *, labels: Sequence[str] |
     colours = [_OWN_COLOUR if name.startswith("digitaltwin") else _PEER_COLOUR for name in values]
     axis.barh(list(values), list(values.values()), color=colours)
     for row, value in enumerate(values.values()):
-        axis.text(value, row, f" {f'{value:.3g}' if labels is None else labels[row]}", va="center", fontsize=8)
+        label = f"{value:,.3g}" if value < 1000.0 else f"{value:,.0f}"
+        label = label if labels is None else labels[row]
+        axis.text(1.1 * value, row, label, va="center", fontsize=8, bbox={"color": "white", "pad": 0.5}, zorder=2)
     axis.set(xscale="log")
-    axis.set_xlim(right=4.0 * max(values.values()))
+    axis.set_xlim(0.2 * min(values.values()), 5.0 * max(values.values()))  # room for a floor, and for the labels
     axis.tick_params(axis="y", labelsize=8)

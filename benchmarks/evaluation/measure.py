@@ -259,6 +259,5 @@ def plot(path: Path, entries: dict[str, dict[str, float]], goal_s: float, title:
     axis.invert_yaxis()
     axis.set(xlabel="alignment and distances both ways, s (dashed: goal)")
     axis.set_title(title, fontsize=10)
-    low, high = axis.get_xlim()
-    axis.set_xlim(min(low, min(entry["s"] for entry in entries.values()) / 3.0), 2.5 * high)
+    axis.set_xlim(right=2.5 * axis.get_xlim()[1])
     figure.savefig(path, dpi=110)

@@ -126,13 +126,13 @@ def make_photo(
     landmarks[weights == 0.0] = np.nan
     given = focal * np.exp(0.014 * rng.normal())
     assumed = given if known_focal else max(IMAGE_SIZE)
+    pushed = np.r_[1.0, 1.0, assumed / focal] * translation * (1.0 + 0.03 * rng.normal())
     return Photo(
         landmarks=landmarks,
         weights=weights,
         scores=np.clip(beta + 0.1 * rng.normal(size=len(beta)), 0.0, 1.0),
         shape=person if known_shape else mean,
         focal_px=float(given) if known_focal else None,
-        # In the order of the random numbers: the translation's is drawn before the rotation's.
-        start_translation=np.r_[1.0, 1.0, assumed / focal] * translation * (1.0 + 0.03 * rng.normal()),
         start_rotation=Rotation.from_rotvec(0.05 * rng.normal(size=3)).as_matrix() @ rotation,
+        start_translation=pushed,
     )
