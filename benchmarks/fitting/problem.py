@@ -104,7 +104,7 @@ def make_photo(
     """
     rng = np.random.default_rng(seed)
     beta = np.clip(0.3 * rng.normal(size=len(head.expressions)), 0.0, 1.0)
-    identity = np.clip(rng.normal(size=len(head.identity)), -2.0, 2.0) * np.asarray(head.identity_deviation)
+    identity = np.clip(rng.normal(size=len(head.identity)), -2.0, 2.0) * np.asarray(head.identity_std)
     mean = np.asarray(head.mean, np.float64)
     person = mean + np.tensordot(identity, np.asarray(head.identity, np.float64), 1)
     detail = np.zeros_like(mean)

@@ -62,7 +62,7 @@ class Model:
         gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
         gaze &= len(self.layout.weights) > LANDMARK_COUNT
         stiff = config.omega_r / np.where(gaze, config.gaze_deviation, config.expression_deviation) ** 2
-        deviation = np.asarray(head.identity_deviation, np.float64)[:extra]
+        deviation = np.asarray(head.identity_std, np.float64)[:extra]
         self.precision = np.r_[stiff, config.omega_i / deviation**2]
         self.bound = np.r_[(0.0 if paper else 1.0) * stiff, np.zeros(extra)]
         self.rotation_precision = config.omega_r * config.lambda_q
