@@ -16,6 +16,7 @@ from digitaltwin.evaluation import Comparison, Pair, ProtocolConfig, compare_sur
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
+from digitaltwin.io import LANDMARKS
 from digitaltwin.io._files import write_bytes
 
 CROP_MM = 95.0
@@ -181,7 +182,7 @@ def measure_peer(
 ) -> dict[str, float]:
     """Measure a peer's times and error, and how far its distances are from the library's at the same placement."""
     own = (found.prediction_mm, found.scan_mm)
-    others = both_ways(peer, found.placement, prediction, scan)
+    others = both_ways(peer, found.scan_from_prediction, prediction, scan)
     agreement = max(float(np.abs(other - mine)[np.isfinite(mine)].max()) for other, mine in zip(others, own))
     if not agreement < AGREEMENT_MM:
         raise RuntimeError(f"distances disagree by {agreement:.3g} mm: the time would mean nothing")

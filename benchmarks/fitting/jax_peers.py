@@ -21,8 +21,7 @@ from benchmarks.fitting import sparse_peers
 from benchmarks.fitting.problem import FLIP, State
 from benchmarks.fitting.reference import Reference
 from benchmarks.fitting.sparse_peers import ITERATIONS, Read, Solve, Task, padded
-from digitaltwin.geometry import matrix_from_quaternion
-from digitaltwin.geometry._rotations import multiply
+from digitaltwin.geometry._rotations import matrix_from_quaternion, multiply
 
 
 class JaxProblem:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import FacePoints
-from digitaltwin.geometry import interpolation_matrix
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
 FLIP = np.array([1.0, -1.0, -1.0])  # head axes to camera axes; not the library's, which the reference verifies

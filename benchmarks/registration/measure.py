@@ -85,7 +85,7 @@ def measure_steps(scan: Mesh, *, repetitions: int) -> dict[str, dict[str, float]
     target = trimesh.Trimesh(begin.scan.vertices, begin.scan.faces, process=False)
     given = {"source_landmarks": (on_faces, barycentric), "target_positions": positions}
     solvers: dict[str, Callable[[], Any]] = {
-        OWN: lambda: lay_over(begin.model, faces, begin.scan, landmarks=marks),
+        OWN: lambda: nonrigid_icp(begin.model, faces, begin.scan, landmarks=marks),
         "trimesh, nricp_amberg": lambda: trimesh.registration.nricp_amberg(source, target, **given),
         "trimesh, nricp_sumner": lambda: trimesh.registration.nricp_sumner(source, target, **given),
     }

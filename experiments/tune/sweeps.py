@@ -16,10 +16,8 @@ from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_group
 from digitaltwin.geometry import camera_points, procrustes_alignment, project
 from digitaltwin.head import HeadModel, landmark_points, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
-from digitaltwin.synthesis import (
-    YAW_BINS_DEG,
-    Scene,
-)
+from digitaltwin.synthesis import Scene
+from digitaltwin.synthesis._scene import YAW_BINS_DEG
 
 FACTORS = (1 / 16, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 16.0)
 FEW_FACTORS = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)

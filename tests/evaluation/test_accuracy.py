@@ -21,7 +21,8 @@ from digitaltwin.evaluation._statistics import CorrespondenceErrors, corresponde
 from digitaltwin.fitting import FitConfig, fit, make_fitter
 from digitaltwin.head import load_subjects
 from digitaltwin.io._files import format_json
-from digitaltwin.synthesis import SceneConfig, oracle_detections
+from digitaltwin.synthesis import SceneConfig
+from digitaltwin.synthesis._pictures import oracle_detections
 
 
 def test_subjects_are_held_out_ones_of_all_groups_in_turn():
