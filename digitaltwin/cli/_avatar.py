@@ -123,7 +123,11 @@ def _make_all(photos: Sequence[Path], out: Path, settings: dict, speaker: Speake
             speaker.problem(trouble)
         return UNUSABLE_INPUT
     check_folder(out)
-    kept = set() if overwrite else {photo for photo in photos if _is_of(out / folders[photo], digests.get(photo))}
+    kept = {
+        photo
+        for photo, digest in digests.items()
+        if not overwrite and _is_whole(out / folders[photo]) and _is_of(out / folders[photo], digest)
+    }
     new = len(photos) - len(kept) - len(troubles)
     speaker.say(
         f"{len(photos)} photos -> {out}: {new} avatars to make, {len(kept)} stand already{_compiling() if new else ''}"
@@ -231,21 +235,18 @@ def _photos(named: Sequence[str]) -> list[Path]:
 
 
 def _folders(photos: Sequence[Path], out: Path) -> tuple[dict[Path, str], dict[Path, str]]:
-    """A folder's name for each photo, its stem where that is free, and the photos' digests.
+    """Choose a folder's name for each photo, its stem where that is free; returned with the digests that it took.
 
     A folder that holds the avatar of the very same photo is its own; one that holds another's is left alone.
     """
     digests, folders, taken = {}, {}, set()
     for photo in photos:
-        try:
-            digests[photo] = _digest(photo)
-        except OSError:
-            folders[photo] = photo.stem  # it will be refused
-            continue
-        names = [photo.stem]
+        names, own = [photo.stem], []
         while names[-1] in taken or _stands(out / names[-1]):
             names.append(f"{photo.stem}-{len(names) + 1}")
-        own = [name for name in names if name not in taken and _is_of(out / name, digests[photo])]
+        if len(names) > 1 and photo.is_file():  # digests are taken of those alone that may be done already
+            digests[photo] = _digest(photo)
+            own = [name for name in names if name not in taken and _is_of(out / name, digests[photo])]
         folders[photo] = own[0] if own else names[-1]
         taken.add(folders[photo])
     return folders, digests
@@ -255,14 +256,16 @@ def _stands(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("avatar.glb", "report.json"))
 
 
-def _is_of(folder: Path, digest: str | None) -> bool:
-    """Whether a folder holds the whole avatar of a photo, told by its digest."""
-    if digest is None or not all((folder / name).is_file() for name in FILES):
-        return False
+def _is_of(folder: Path, digest: str) -> bool:
+    """Whether a folder holds the avatar of a photo, told by the photo's digest."""
     try:
         return json.loads((folder / "report.json").read_text())["photo"]["sha256"] == digest
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _is_whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in FILES)
 
 
 def _digest(photo: Path) -> str:

@@ -51,7 +51,9 @@ def work(values: flags.FlagValues, _: list[str]) -> None:
     with speaker.stages():
         seconds: dict[str, float] = {}
         with stage(seconds, "start"):
-            from digitaltwin.evaluation._sheet import evaluate_folders, find_layout, make_example
+            from digitaltwin.evaluation._sheet import evaluate_folders, find_layout, make_example, pyplot
+
+            pyplot()  # before anything is made, so that it is not done in vain
 
             predictions, scans, groups = values.predictions, values.scans, values.groups
             if values.quick:

@@ -116,7 +116,6 @@ def evaluate_folders(
     Raises:
         InputError: A file cannot be used, or matplotlib is not installed.
     """
-    pyplot()  # before the work, so that it is not done in vain
     scored = make_folder(out / "scored")
     with worker_pool(workers) as executor:
         found = score_pairs(pairs, config, scored, executor, quiet=quiet)

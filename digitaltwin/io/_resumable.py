@@ -37,7 +37,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # as digitaltwin.io._arrays: the same arrays giv
 _METADATA = "metadata.json"
 _PART_SETTINGS = "part_settings"
 _BLOCK = 1 << 22
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as write_bytes names what it has not yet renamed
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as write_bytes and whole_folder name what is not yet whole
 
 
 class ResumableJob:
@@ -163,7 +163,11 @@ class ResumableJob:
     def _open(self) -> None:
         """Compare or note the settings, and remove temporary files; the lock is held."""
         for file in self.folder.glob(".*"):
-            if _TEMPORARY.fullmatch(file.name):
+            if not _TEMPORARY.fullmatch(file.name):
+                continue
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
                 file.unlink(missing_ok=True)
         path = self._settings_path
         if not self.settings:

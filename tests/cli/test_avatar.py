@@ -209,10 +209,14 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path, photos, made, capsys)
     assert main([str(photos), f"--out={out}"]) == 0
     shutil.rmtree(out / "anna")
     (out / "bert" / "texture.png").unlink()
+    (out / ".anna.0123456789abcdef").mkdir()  # of a run that was killed while it wrote
+    (out / ".anna.0123456789abcdef" / "avatar.glb").write_text("half")
     made.clear()
     assert main([str(photos), f"--out={out}"]) == 0
     assert "1 stood already" in capsys.readouterr().out
     assert made == ["anna.jpg", "bert.png"], "what is missing, and what is not whole"
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"anna", "anna-2", "bert"}
+    assert rows(out)["bert.png"]["folder"] == "bert"
     made.clear()
     assert main([str(photos), f"--out={out}"]) == 0
     assert made == []
