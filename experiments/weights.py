@@ -2,9 +2,9 @@
 
 import sys
 
-from experiments import command
+from digitaltwin.cli import run_command
 from experiments.tune.__main__ import main
 
 if __name__ == "__main__":
     print("experiments.weights is now experiments.tune.", file=sys.stderr)
-    command.run(main)
+    run_command(main)

@@ -61,5 +61,6 @@ def test_a_folder_of_other_settings_is_refused_in_one_line(tmp_path):
     write_json(tmp_path / "settings.json", {"seed": 5})
     found = run("--quick", f"--out={tmp_path}")
     assert found.returncode == 2
-    assert "name another one" in found.stderr
+    assert "seed" in found.stderr
+    assert "name another" in found.stderr
     assert "Traceback" not in found.stderr

@@ -15,13 +15,11 @@ correspondences.csv (every error by person), accuracy.png (pictures and heat map
 groups.csv what was scored, in the layout of ``python -m experiments.evaluate``; in reports the chain's reports.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 from absl import flags
 
+from digitaltwin.cli import run_command
+from digitaltwin.cli._command import keep_compiled_programs
 from digitaltwin.synthesis._config import SceneConfig
-from experiments import command
 
 _OUT = flags.DEFINE_string("out", "out/accuracy", "Folder for the results; made if it is missing, continued if not.")
 _PEOPLE = flags.DEFINE_integer("people", 20, "Number of subjects of the database.", lower_bound=1)
@@ -41,13 +39,14 @@ def main() -> None:
     from digitaltwin.evaluation import ProtocolConfig
     from digitaltwin.evaluation._accuracy import CROP_MM
     from digitaltwin.evaluation._cases import VIEWS
+    from digitaltwin.evaluation._scored_pairs import worker_pool
     from digitaltwin.io._files import make_folder
     from experiments.accuracy.run import measure
 
-    command.keep_compiled_programs()
+    keep_compiled_programs()
     out, quick = make_folder(_OUT.value), _QUICK.value
     config = SceneConfig(1 if quick else _PEOPLE.value, _SEED.value, _RESIDUAL.value, _FREE.value)
-    with ProcessPoolExecutor(_WORKERS.value, mp_context=get_context("spawn")) as executor:
+    with worker_pool(_WORKERS.value) as executor:
         tables = measure(
             out,
             config,
@@ -60,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

@@ -10,9 +10,9 @@ from PIL import Image
 from digitaltwin.evaluation import ProtocolConfig
 from digitaltwin.evaluation._accuracy import TITLES, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
+from digitaltwin.evaluation._sheet import draw_heat_map, png
+from experiments._shared.plotting import plt
 from experiments.accuracy.metrics import all_pairs
-from experiments.plotting import plt
-from experiments.scores import draw_heat_map, png
 
 SHOWN_BASELINES = ("mean", "group")
 SHOWN = 5

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from digitaltwin.evaluation import Pair, PairErrors, ProtocolConfig, find_pairs
 from digitaltwin.evaluation._accuracy import ALIGNMENTS, BASELINES, BASIS, Correspondences, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
+from digitaltwin.evaluation._scored_pairs import score_pairs, write_csv
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.geometry import IcpConfig
 from digitaltwin.head import HeadModel
 from digitaltwin.io._files import make_folder
 from digitaltwin.io.meshes import read_surface
-from experiments.scores import score_all, write_csv
 
 
 def score_predictions(
@@ -33,7 +33,7 @@ def score_predictions(
     scores: Scores = {}
     for alignment, with_scale in ALIGNMENTS.items():
         config = ProtocolConfig(crops_mm=crops_mm, icp=IcpConfig(with_scale=with_scale))
-        scored = score_all(pairs, config, make_folder(folder / alignment), executor)
+        scored = score_pairs(pairs, config, make_folder(folder / alignment), executor)
         table = scores.setdefault(alignment, {subject.name: {} for subject in subjects})
         for pair, (error, _) in zip(pairs, scored):
             table[pair.subject][_prediction(pair)] = error

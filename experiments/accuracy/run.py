@@ -27,11 +27,13 @@ from digitaltwin.evaluation._cases import (
     subject_scene,
     training_mean,
 )
+from digitaltwin.evaluation._scored_pairs import write_csv, write_surface
 from digitaltwin.evaluation._statistics import CorrespondenceErrors
 from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import write_image
 from digitaltwin.io._files import format_json, make_folder, write_bytes, write_json
+from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.perception import load_perception
 from digitaltwin.synthesis import SceneConfig, SubjectAppearance
 from digitaltwin.types import InputError
@@ -43,7 +45,6 @@ from experiments.accuracy.metrics import (
     score_correspondences,
     score_predictions,
 )
-from experiments.scores import write_csv, write_surface
 
 _FORMER_SETTINGS = {"remainder_mm": "residual_mm", "still": "rigid_motion_free"}
 
@@ -73,43 +74,43 @@ def measure(
     Raises:
         InputError: The folder was begun with another configuration.
     """
-    check_settings(out, config)
-    head, subjects = load_head(), load_subjects()
-    people, take = make_subjects(head, subjects, config, with_scan=not only_subjects)
-    for person in people:
-        write_baselines(head, subjects, person, out)
-    make_avatars(head, people, take, views, out)
-    scores = score_predictions(out, people, views, crops_mm, executor)
-    correspondences = score_correspondences(head, out, people, (*views, *BASELINES, BASIS))
-    ablation = {} if only_subjects else ablate(head, subjects, config, out, views)
-    reports = read_reports(out, people, views)
-    refused = {
-        f"{name}-{view}": report["refused"]
-        for name, of_views in reports.items()
-        for view, report in of_views.items()
-        if "refused" in report
-    }
-    summary = summarise(scores, correspondences, crops_mm, views, ablation, refused)
-    tables = write_tables(summary)
-    write_bytes(out / "accuracy.md", tables.encode())
-    write_csv(out / "accuracy.csv", rows_of_scores(scores, people, crops_mm))
-    write_csv(out / "correspondences.csv", rows_of_correspondences(correspondences))
-    write_bytes(out / "accuracy.json", format_json(summary).encode())
-    crop = crops_mm.index(CROP_MM)
-    write_bytes(out / "accuracy.png", draw_sheet(out, people, scores, reports, views, crop))
-    return tables
+    with resumable_job(out, config).begin():
+        head, subjects = load_head(), load_subjects()
+        people, take = make_subjects(head, subjects, config, with_scan=not only_subjects)
+        for person in people:
+            write_baselines(head, subjects, person, out)
+        make_avatars(head, people, take, views, out)
+        scores = score_predictions(out, people, views, crops_mm, executor)
+        correspondences = score_correspondences(head, out, people, (*views, *BASELINES, BASIS))
+        ablation = {} if only_subjects else ablate(head, subjects, config, out, views)
+        reports = read_reports(out, people, views)
+        refused = {
+            f"{name}-{view}": report["refused"]
+            for name, of_views in reports.items()
+            for view, report in of_views.items()
+            if "refused" in report
+        }
+        summary = summarise(scores, correspondences, crops_mm, views, ablation, refused)
+        tables = write_tables(summary)
+        write_bytes(out / "accuracy.md", tables.encode())
+        write_csv(out / "accuracy.csv", rows_of_scores(scores, people, crops_mm))
+        write_csv(out / "correspondences.csv", rows_of_correspondences(correspondences))
+        write_bytes(out / "accuracy.json", format_json(summary).encode())
+        crop = crops_mm.index(CROP_MM)
+        write_bytes(out / "accuracy.png", draw_sheet(out, people, scores, reports, views, crop))
+        return tables
 
 
-def check_settings(out: Path, config: SceneConfig) -> None:
-    """Write the pictures' settings into the folder, or check that they are those it was begun with."""
-    path, wanted = out / "settings.json", asdict(config)
-    wanted.pop("count")  # more people are a continuation
+def resumable_job(out: Path, config: SceneConfig) -> ResumableJob:
+    """Return the folder's job, whose settings are those of the pictures; a folder may have them under former names."""
+    path, settings = out / "settings.json", asdict(config)
+    settings.pop("count")  # more people are a continuation
     if path.exists():
         found = json.loads(path.read_text())
-        found = {_FORMER_SETTINGS.get(name, name): value for name, value in found.items()}
-        if found != wanted:
-            raise InputError(f"{path}: the folder was begun with {found}, not {wanted}; name another one.")
-    write_json(path, wanted)
+        renamed = {_FORMER_SETTINGS.get(name, name): value for name, value in found.items()}
+        if renamed != found:
+            write_json(path, renamed)
+    return ResumableJob(out, settings)
 
 
 def make_subjects(

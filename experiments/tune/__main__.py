@@ -14,9 +14,10 @@ from typing import Any
 
 from absl import flags
 
+from digitaltwin.cli import run_command
+from digitaltwin.cli._command import keep_compiled_programs
 from digitaltwin.fitting import FitConfig
 from digitaltwin.synthesis._config import SceneConfig
-from experiments import command
 
 _RENDERS = flags.DEFINE_string("renders", "renders", "Folder of the renders; made if it is missing, continued if not.")
 _OUT = flags.DEFINE_string("out", "docs/images", "Folder for the pictures; made if it is missing.")
@@ -41,7 +42,7 @@ def main() -> None:
     from experiments.tune.figures import draw_contours, draw_sweep
     from experiments.tune.sweeps import STARTS, SWEEPS, UNITS, judge, summary, sweep, yaw_names
 
-    command.keep_compiled_programs()
+    keep_compiled_programs()
     out, results_folder = make_folder(_OUT.value), make_folder(_RESULTS.value)
     head = load_head()
     settings = SceneConfig(8 if _QUICK.value else _COUNT.value, _SEED.value, _RESIDUAL.value)
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

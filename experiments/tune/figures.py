@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plotting import plt
+from experiments._shared.plotting import plt
 from experiments.tune.sweeps import UNITS
 
 
