@@ -13,14 +13,9 @@ with a texture of 512, and writes nothing.
 """
 
 import json
-import multiprocessing
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +26,6 @@ from PIL import Image, ImageOps
 from benchmarks import harness
 from digitaltwin.io._files import make_folder, write_json
 from digitaltwin.io.assets import asset_path
-from experiments import command
 
 GOAL_S = {"cold": 120.0, "warm": 40.0, "second": 5.0}
 GOAL_PEAK_MB = 2000.0
@@ -53,18 +47,10 @@ class Cost(NamedTuple):
 
 
 def run_command(folder: Path, cache: Path) -> Cost:
-    """The command in a fresh process, from its start to its end."""
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.avatar", f"--out={folder}"], env=environment, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)  # as wait(), and says what this one child used
-    wall_s = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != command.DONE:
-        raise RuntimeError(f"experiments.avatar ended with {process.returncode}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, harness.megabytes(usage.ru_maxrss), _stages(folder))
+    """Measure the command in a fresh process, from its start to its end."""
+    arguments = [sys.executable, "-m", "experiments.avatar", f"--out={folder}", "--overwrite"]
+    usage = harness.run_command(arguments, {"JAX_COMPILATION_CACHE_DIR": str(cache)})
+    return Cost(*usage, _stages(folder))
 
 
 def other_photo(run: int) -> np.ndarray:
@@ -78,10 +64,11 @@ def run_again(folder: Path, cache: Path | None, run: int, texture_size: int) -> 
     import jax  # here, so that the measuring process stays small
 
     from digitaltwin.avatar import create_avatar
+    from digitaltwin.cli._command import keep_compiled_programs
 
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    command.keep_compiled_programs()
+    keep_compiled_programs()
     create_avatar(asset_path("portrait.png"), texture_size=texture_size).save(folder)
     photo = other_photo(run)
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -131,7 +118,7 @@ def main() -> None:
     """Measure, print, write."""
     if _QUICK.value:
         with tempfile.TemporaryDirectory() as scratch:
-            print(table({"second": _in_process(run_again, Path(scratch), None, 0, 512)}))
+            print(table({"second": harness.in_subprocess(run_again, Path(scratch), None, 0, 512)}))
         return
     results = make_folder(_OUT.value)
     harness.require("matplotlib")
@@ -142,7 +129,7 @@ def main() -> None:
             "cold": run_command(folder, cache),
             "warm": median([run_command(folder, cache) for _ in range(runs)]),
         }
-        costs["second"] = median([_in_process(run_again, folder, cache, run, 2048) for run in range(runs)])
+        costs["second"] = median([harness.in_subprocess(run_again, folder, cache, run, 2048) for run in range(runs)])
     print(table(costs))
     measured: dict[str, Any] = {
         "workload": "one avatar of the shipped portrait, 2048 px texture",
@@ -156,15 +143,9 @@ def main() -> None:
     plot(results / "avatar.png", costs)
 
 
-def _in_process(function: Callable[..., Cost], *arguments: Any) -> Cost:
-    """Call a function in a fresh process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
-
-
 def _stages(folder: Path) -> dict[str, float]:
     return json.loads((folder / "report.json").read_text())["seconds"]
 
 
 if __name__ == "__main__":
-    command.run(main)
+    harness.run(main)
