@@ -12,17 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_layout, make_photo
 from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour
-from digitaltwin.fitting import (
-    FacePoints,
-    FitConfig,
-    FitResult,
-    Fitter,
-    Unknowns,
-    fit,
-    landmark_points_of,
-    make_fitter,
-    mesh_points_of,
-)
+from digitaltwin.fitting import FitConfig, FitResult, Fitter, Unknowns, fit, make_fitter, mesh_points_of
+from digitaltwin.fitting._points import FacePoints, landmark_points_of
 from digitaltwin.head import HeadModel
 
 TOLERANCE_MM = {"float64": 1e-6, "float32": 1e-3}

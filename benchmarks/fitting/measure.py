@@ -20,7 +20,8 @@ from benchmarks.fitting.reference import Model, Reference
 from benchmarks.fitting.sparse_peers import ITERATIONS, Task
 from benchmarks.harness import block, in_subprocess, peak_memory_mb, time_calls
 from benchmarks.refinement import refined_head
-from digitaltwin.fitting import FitConfig, Fitter, fit, fit_batch, landmark_points_of, make_fitter, mesh_points_of
+from digitaltwin.fitting import FitConfig, Fitter, fit, fit_batch, make_fitter, mesh_points_of
+from digitaltwin.fitting._points import landmark_points_of
 from digitaltwin.fitting._steps import is_direct
 from digitaltwin.head import HeadModel, load_head
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.fitting import FacePoints
+from digitaltwin.fitting._points import FacePoints
 from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
@@ -70,7 +70,7 @@ def make_layout(head: HeadModel, points: FacePoints, contour_weight: float) -> L
     rows = interpolation_matrix(points.corners, points.weights, len(head.mean))
     carried = np.einsum("kj,ikjx->kxi", points.weights, np.asarray(head.identity, np.float64)[:, points.corners])
     beside = np.any(points.rest, axis=1)
-    weights = np.where(beside, 0.0, points.importance)
+    weights = np.where(beside, 0.0, points.landmark_weights)
     weights[points.contour.landmarks] *= contour_weight
     modes = np.where(beside[:, None, None], points.identity - carried, 0.0)
     return Layout(rows, weights, points.eye_corners, points.rest, modes)

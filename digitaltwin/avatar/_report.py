@@ -10,14 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from digitaltwin._version import __version__
-from digitaltwin.fitting import (
-    FitResult,
-    Fitter,
-    outer_eye_distance_px,
-    predict_landmarks,
-    relative_rms,
-    reprojection_errors_px,
-)
+from digitaltwin.fitting import FitResult, Fitter, predict_landmarks
+from digitaltwin.fitting._residuals import outer_eye_distance_px, relative_rms, reprojection_errors_px
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
 from digitaltwin.io import Photo

@@ -1,5 +1,15 @@
 """Fitting a head to the landmarks of a photo."""
 
+import warnings
+
 from lazy_loader import attach_stub
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+_attached, __dir__, __all__ = attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """The names of ``__init__.pyi``, and former ones with a warning."""
+    if name in ("NON_FINITE_INPUT", "DEGENERATE", "BEHIND_CAMERA", "DIVERGED"):
+        warnings.warn(f"{__name__}.{name} is now FitStatus.{name}.", DeprecationWarning, stacklevel=2)
+        return _attached("FitStatus")[name]
+    return _attached(name)

@@ -21,7 +21,7 @@ class GraphPrior:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Weights and counts; hashable, so a static argument under jit.
+    """Hyper-parameters of the fit; hashable, so a static argument under jit.
 
     Raises:
         InputError: A value is out of its range: deviations and the correction's numbers are positive, all others not
@@ -35,7 +35,7 @@ class FitConfig:
     False when the neutral shape comes from elsewhere, such as a trained decoder."""
 
     correction_weight: float = 2.4e-4
-    """``omega_c lambda / a`` [mm^-4], Eq. 2: how dear a displacement of the correction field is."""
+    """``omega_c lambda / a`` [mm^-4], Eq. 2: the penalty of a displacement of the correction field."""
     correction_length_mm: float = 12.0
     """``l`` in ``lambda = a^2 / l^4``, Eq. 2: the width of the bump that follows one landmark."""
     graph_prior: GraphPrior | None = None
@@ -47,7 +47,7 @@ class FitConfig:
     omega_r: float = 10.0
     """Weight of Eq. 3: expressions, rotation and focal scale."""
     expression_deviation: float = 0.35
-    """``sigma`` of Eq. 3, about the scores read off the photo."""
+    """``sigma`` of Eq. 3, about the expression coefficients detected in the photo."""
     gaze_deviation: float = 1.5
     """``sigma`` of the units that turn the eyes, where the irises are seen (the face mesh): they tell it better
     than the scores, and the correction must not move the eye instead."""

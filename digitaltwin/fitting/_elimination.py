@@ -3,7 +3,7 @@
 Letters: v vertices, p points of the skin (n fixed ones, then q candidates of sliding contours), r residuals' points
 (every landmark of every photo), m the other unknowns (coefficients, pose, focal scale).
 
-The field dP is a free displacement of every vertex, the price of which is ``tr(dP' A dP)`` with
+The field dP is a free displacement of every vertex, whose penalty (prior energy) is ``tr(dP' A dP)`` with
 ``A = omega_c (L'WL + lambda W)``, the same constant v x v matrix for x, y and z. The photos see dP at r points only,
 ``T Pi dP``: Pi the p x v barycentric rows, T the r x p choice among them. So at the minimum of any quadratic model
 
@@ -21,7 +21,7 @@ full-size sparse step to rounding, at a thousandth of its cost. That it forms no
 bounds them, every coefficient has a prior, and the solver scales them to unit diagonal.
 
 The step itself is made in :mod:`digitaltwin.fitting._steps`; here are A's constant factors, G, and the field that
-multipliers raise.
+belongs to given multipliers.
 """
 
 from typing import NamedTuple
@@ -35,6 +35,8 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.fitting._config import FitConfig
 from digitaltwin.geometry._laplacian import graph_laplacian, weighted_laplacian
+from digitaltwin.io._store import digest, stored_arrays
+from digitaltwin.solvers import single_blas_thread
 
 
 class FieldPrior(NamedTuple):
@@ -82,13 +84,13 @@ def field_prior(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"
 class CorrectionField(NamedTuple):
     """What the elimination needs of A, which is never needed itself again."""
 
-    response: Float[Array, "v p"]
-    """``A^-1 Pi'``: the field that a unit force on each point raises [mm per unit of alpha]."""
-    fixed: Float[Array, "n n"]
+    response: Float[Array, "v p"] | Float[np.ndarray, "v p"]
+    """``A^-1 Pi'``: minus the field of a unit multiplier at each point [mm per unit of alpha]."""
+    fixed: Float[Array, "n n"] | Float[np.ndarray, "n n"]
     """``Pi A^-1 Pi'``, that field at the points: among the fixed ones, ..."""
-    mixed: Float[Array, "q n"]
+    mixed: Float[Array, "q n"] | Float[np.ndarray, "q n"]
     """... between candidates and fixed ones, ..."""
-    candidates: Float[Array, "q q"]
+    candidates: Float[Array, "q q"] | Float[np.ndarray, "q q"]
     """... and among the candidates."""
 
 
@@ -102,12 +104,48 @@ class LaggedField(NamedTuple):
     so that the eliminated field is e, and dP follows as ``e - C u``.
     """
 
-    vertices: Float[Array, "e v 3"]
+    vertices: Float[Array, "e v 3"] | Float[np.ndarray, "e v 3"]
     """C."""
-    points: Float[Array, "p 3 e"]
+    points: Float[Array, "p 3 e"] | Float[np.ndarray, "p 3 e"]
     """``Pi C``."""
-    quadratic: Float[Array, "e e"]
+    quadratic: Float[Array, "e e"] | Float[np.ndarray, "e e"]
     """Q."""
+
+
+def make_fields(
+    prior: FieldPrior,
+    rows: sp.csr_array,
+    fixed_count: int,
+    dtype: type[np.floating],
+    *,
+    lagged_modes: Float[np.ndarray, "e v 3"] | None,
+) -> tuple[CorrectionField, LaggedField | None]:
+    """The constant factors of A, from disk if another process has made them.
+
+    Args:
+        prior: Eq. 2.
+        rows: Pi [p v], the fixed points first.
+        fixed_count: Number n of the fixed points.
+        dtype: Floating-point type of the result.
+        lagged_modes: The expressions, for the lagged prior; None without it.
+
+    Returns:
+        Response and coupling, and the lagged prior's factors.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        with single_blas_thread():
+            arrays = make_correction_field(prior, rows, fixed_count, dtype)._asdict()
+            if lagged_modes is not None:
+                lagged = make_lagged_field(prior, rows, lagged_modes, dtype)._asdict()
+                arrays |= {f"lagged_{name}": part for name, part in lagged.items()}
+        return arrays
+
+    matrices = [part for matrix in (prior.operator, rows) for part in (matrix.data, matrix.indices, matrix.indptr)]
+    key = digest(*matrices, prior.weights, prior.omega, prior.balance, fixed_count, np.dtype(dtype).name, lagged_modes)
+    arrays = {name: jnp.asarray(part) for name, part in stored_arrays("fitter-factors", key, make).items()}
+    lagged = None if lagged_modes is None else LaggedField(*(arrays[f"lagged_{name}"] for name in LaggedField._fields))
+    return CorrectionField(*(arrays[name] for name in CorrectionField._fields)), lagged
 
 
 def make_correction_field(
@@ -129,7 +167,7 @@ def make_correction_field(
     coupling = (coupling + coupling.T) / 2.0
     n = fixed_count
     parts = (response, coupling[:n, :n], coupling[n:, :n], coupling[n:, n:])
-    return CorrectionField(*(jnp.asarray(part, dtype) for part in parts))
+    return CorrectionField(*(part.astype(dtype) for part in parts))
 
 
 def make_lagged_field(
@@ -143,10 +181,10 @@ def make_lagged_field(
     quadratic = prior.omega * np.einsum("vex,vgx->eg", (weights * modes).reshape(v, e, 3), kept.reshape(v, e, 3))
     at_points = (rows @ kept).reshape(-1, e, 3).transpose(0, 2, 1)
     parts = (kept.reshape(v, e, 3).transpose(1, 0, 2), at_points, (quadratic + quadratic.T) / 2.0)
-    return LaggedField(*(jnp.asarray(part, dtype) for part in parts))
+    return LaggedField(*(part.astype(dtype) for part in parts))
 
 
-def lagged_price(lagged: LaggedField, change: Float[Array, " e"]) -> Float[Array, ""]:
+def lagged_penalty(lagged: LaggedField, change: Float[Array, " e"]) -> Float[Array, ""]:
     """``u' Q u``."""
     return jnp.einsum("e,eg,g->", change, lagged.quadratic, change, precision=Precision.HIGHEST)
 
@@ -200,30 +238,32 @@ def dense_coupling(parts: Coupling, photos: int) -> Float[Array, "r r"]:
     return jnp.concatenate([upper, lower], axis=1).reshape(photos * (n + c), photos * (n + c))
 
 
-def raised_by(parts: Coupling, forces: Float[Array, "w k 3"]) -> Float[Array, "w k 3"]:
-    """``G alpha``: minus the field at the landmarks that multipliers there raise [mm]."""
+def apply_coupling(parts: Coupling, multipliers: Float[Array, "w k 3"]) -> Float[Array, "w k 3"]:
+    """``G alpha``: minus the field at the landmarks that belongs to multipliers there [mm]."""
     n, highest = parts.fixed.shape[0], Precision.HIGHEST
-    alike = jnp.sum(forces[:, :n], axis=0)
+    alike = jnp.sum(multipliers[:, :n], axis=0)
     at_fixed = jnp.matmul(parts.fixed, alike, precision=highest)
     if parts.mixed is None or parts.contour is None:
-        return jnp.broadcast_to(at_fixed[None], forces.shape)
-    at_fixed += jnp.einsum("wcn,wcx->nx", parts.mixed, forces[:, n:], precision=highest)
+        return jnp.broadcast_to(at_fixed[None], multipliers.shape)
+    at_fixed += jnp.einsum("wcn,wcx->nx", parts.mixed, multipliers[:, n:], precision=highest)
     at_contour = jnp.matmul(parts.mixed, alike, precision=highest)
-    at_contour += jnp.einsum("wcvd,vdx->wcx", parts.contour, forces[:, n:], precision=highest)
-    at_fixed = jnp.broadcast_to(at_fixed[None], (len(forces), *at_fixed.shape))
+    at_contour += jnp.einsum("wcvd,vdx->wcx", parts.contour, multipliers[:, n:], precision=highest)
+    at_fixed = jnp.broadcast_to(at_fixed[None], (len(multipliers), *at_fixed.shape))
     return jnp.concatenate([at_fixed, at_contour], axis=1)
 
 
-def gather_forces(field: CorrectionField, choice: Choice | None, forces: Float[Array, "w k 3"]) -> Float[Array, "p 3"]:
+def gather_multipliers(
+    field: CorrectionField, choice: Choice | None, multipliers: Float[Array, "w k 3"]
+) -> Float[Array, "p 3"]:
     """``T' alpha``: multipliers of landmarks as multipliers of points."""
     n, count = field.fixed.shape[0], field.response.shape[1]
-    fixed = jnp.sum(forces[:, :n], axis=0)
+    fixed = jnp.sum(multipliers[:, :n], axis=0)
     if choice is None:
         return fixed
     share = choice.share[..., None]
-    candidates = jnp.zeros((count - n, 3), forces.dtype)
-    candidates = candidates.at[choice.first].add((1.0 - share) * forces[:, n:])
-    candidates = candidates.at[choice.second].add(share * forces[:, n:])
+    candidates = jnp.zeros((count - n, 3), multipliers.dtype)
+    candidates = candidates.at[choice.first].add((1.0 - share) * multipliers[:, n:])
+    candidates = candidates.at[choice.second].add(share * multipliers[:, n:])
     return jnp.concatenate([fixed, candidates])
 
 
@@ -248,7 +288,7 @@ def field_at_vertices(field: CorrectionField, multipliers: Float[Array, "p 3"]) 
     return -jnp.matmul(field.response, multipliers, precision=Precision.HIGHEST)
 
 
-def field_energy(field: CorrectionField, multipliers: Float[Array, "p 3"]) -> Float[Array, ""]:
+def field_penalty(field: CorrectionField, multipliers: Float[Array, "p 3"]) -> Float[Array, ""]:
     """``tr(dP' A dP)``, Eq. 2."""
     n = field.fixed.shape[0]
     fixed = field_at_fixed(field, multipliers)

@@ -13,16 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from digitaltwin._version import __version__
-from digitaltwin.fitting import (
-    FacePoints,
-    FitConfig,
-    FitResult,
-    Fitter,
-    fit_batch,
-    landmark_points_of,
-    make_fitter,
-    mesh_points_of,
-)
+from digitaltwin.fitting._batch import fit_batch
+from digitaltwin.fitting._config import FitConfig
+from digitaltwin.fitting._fitter import Fitter, make_fitter
+from digitaltwin.fitting._points import FacePoints, landmark_points_of, mesh_points_of
+from digitaltwin.fitting._result import FitResult
 from digitaltwin.geometry import Camera, project
 from digitaltwin.geometry._rotations import matrix_from_quaternion
 from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape

@@ -21,8 +21,7 @@ from digitaltwin.fitting._elimination import (
     CorrectionField,
     LaggedField,
     field_prior,
-    make_correction_field,
-    make_lagged_field,
+    make_fields,
 )
 from digitaltwin.fitting._points import FacePoints, landmark_points_of
 from digitaltwin.geometry._barycentric import interpolation_matrix
@@ -62,7 +61,7 @@ class Fitter:
     group_identity: Float[Array, "g i"]
     order: Int[Array, " k"]
     """Which landmark of the photo each is."""
-    importance: Float[Array, " k"]
+    landmark_weights: Float[Array, " k"]
     """Weight of each, in this order."""
     points: PointTable
     """All k of them at fixed anchors, in this order; of the contour's, where they are on a frontal face."""
@@ -83,13 +82,18 @@ class Fitter:
     closed_contour: bool = field(metadata={"static": True})
 
     @property
+    def multiplier_count(self) -> int:
+        """Number p of the points that carry Lagrange multipliers."""
+        return self.correction.response.shape[1]
+
+    @property
     def fixed_count(self) -> int:
-        """N."""
+        """Number n of the landmarks that do not slide."""
         return self.correction.fixed.shape[0]
 
     @property
     def landmark_count(self) -> int:
-        """K."""
+        """Number k of the landmarks."""
         return self.order.shape[0]
 
 
@@ -130,8 +134,8 @@ def make_fitter(
     fixed = np.setdiff1d(np.arange(len(points.rest)), on_contour)
     order = np.concatenate([fixed, on_contour])
     fixed_count = len(fixed) if config.sliding_contour else len(order)
-    importance = points.importance.copy()
-    importance[on_contour] *= config.contour_weight
+    landmark_weights = points.landmark_weights.copy()
+    landmark_weights[on_contour] *= config.contour_weight
 
     def modes_of(expressions: np.ndarray, identity: np.ndarray) -> np.ndarray:
         return np.concatenate([expressions, identity], axis=2) if config.fit_identity else expressions
@@ -158,12 +162,14 @@ def make_fitter(
 
     sees_irises = bool(points.rest.any())
     turns_eyes = np.array([name.startswith("eyeLook") for name in head.expression_names])
-    deviation = np.where(sees_irises & turns_eyes, config.gaze_deviation, config.expression_deviation)
-    expression_precision = config.omega_r / deviation**2
+    std = np.where(sees_irises & turns_eyes, config.gaze_deviation, config.expression_deviation)
+    expression_precision = config.omega_r / std**2
     identity_precision = config.omega_i / np.asarray(head.identity_std, np.float64) ** 2
     held = identity_precision if config.fit_identity else np.zeros(0)
     bound = expression_precision if config.expression_bounds else np.zeros(len(expressions))
     prior = field_prior(mean, faces, config)
+    lagged_modes = expressions if config.lagged_laplacian else None
+    correction, lagged = make_fields(prior, rows, fixed_count, dtype, lagged_modes=lagged_modes)
     beyond_skin = points.identity - np.einsum("kj,ikjx->kxi", points.weights, identity[:, points.corners])
     return Fitter(
         mean=jnp.asarray(mean, dtype),
@@ -171,7 +177,7 @@ def make_fitter(
         identity=jnp.asarray(identity, dtype),
         group_identity=jnp.asarray(head.group_identity, dtype),
         order=jnp.asarray(order),
-        importance=jnp.asarray(importance[order], dtype),
+        landmark_weights=jnp.asarray(landmark_weights[order], dtype),
         points=PointTable(
             jnp.asarray(points.corners[order]),
             jnp.asarray(points.weights[order], dtype),
@@ -182,8 +188,8 @@ def make_fitter(
         contour=contour,
         precision=jnp.asarray(np.concatenate([expression_precision, held]), dtype),
         bound_precision=jnp.asarray(np.concatenate([bound, np.zeros(len(held))]), dtype),
-        correction=make_correction_field(prior, rows, fixed_count, dtype),
-        lagged=make_lagged_field(prior, rows, expressions, dtype) if config.lagged_laplacian else None,
+        correction=correction,
+        lagged=lagged,
         config=config,
         eye_corners=(_place(order, points.eye_corners[0]), _place(order, points.eye_corners[1])),
         closed_contour=points.contour.closed,

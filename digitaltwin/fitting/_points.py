@@ -27,7 +27,7 @@ from digitaltwin.head.markup import (
     RIGHT_EYE_OUTER,
 )
 
-_IRIS_IMPORTANCE = 3.0
+_IRIS_WEIGHT = 3.0
 # Half the opening angle of the iris, of 11.7 mm, on an adult eyeball of 12.2 mm radius.
 _IRIS_ANGLE = float(np.arcsin(5.85 / 12.2))
 # Centre, then the rim's points towards the subject's left, up, right and down: the face mesh's order for both eyes.
@@ -62,7 +62,7 @@ class FacePoints(NamedTuple):
     """Displacement by each expression [mm]."""
     identity: Float[np.ndarray, "k 3 i"]
     """Displacement by each identity coefficient."""
-    importance: Float[np.ndarray, " k"]
+    landmark_weights: Float[np.ndarray, " k"]
     """Weight of each in the fit, but for the contour's (``FitConfig.contour_weight``)."""
     contour: Contour
     eye_corners: tuple[int, int]
@@ -81,8 +81,10 @@ def landmark_points_of(head: HeadModel) -> FacePoints:
     from_ear = np.minimum(np.arange(len(CONTOUR)), len(CONTOUR) - 1 - np.arange(len(CONTOUR)))
     corners = (LEFT_EYE_OUTER, RIGHT_EYE_OUTER)
     contour = Contour(CONTOUR, np.minimum(12.0, 4.0 * from_ear), np.full(len(CONTOUR), 50.0), NOSE_TIP, False)
-    importance = np.ones(LANDMARK_COUNT)
-    return FacePoints(**_on_skin(head, head.landmarks), importance=importance, contour=contour, eye_corners=corners)
+    landmark_weights = np.ones(LANDMARK_COUNT)
+    return FacePoints(
+        **_on_skin(head, head.landmarks), landmark_weights=landmark_weights, contour=contour, eye_corners=corners
+    )
 
 
 def mesh_points_of(head: HeadModel) -> FacePoints:
@@ -107,10 +109,10 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
     from_ear = np.abs(np.arange(len(oval))[:, None] - ears[None]).min(axis=1)
     behind = np.where(on_jaw, np.minimum(12.0, 4.0 * from_ear), 0.0)
     contour = Contour(oval, behind, np.where(on_jaw, 50.0, 24.0), MESH_NOSE[5], True)
-    importance = np.full(len(table["rest"]), LANDMARK_COUNT / MESH_POINT_COUNT)
-    importance[MESH_POINT_COUNT:] = _IRIS_IMPORTANCE
+    landmark_weights = np.full(len(table["rest"]), LANDMARK_COUNT / MESH_POINT_COUNT)
+    landmark_weights[MESH_POINT_COUNT:] = _IRIS_WEIGHT
     eye_corners = (MESH_LEFT_EYE[0], MESH_RIGHT_EYE[0])
-    return FacePoints(**table, importance=importance, contour=contour, eye_corners=eye_corners)
+    return FacePoints(**table, landmark_weights=landmark_weights, contour=contour, eye_corners=eye_corners)
 
 
 def _on_skin(head: HeadModel, anchors: SurfacePoints) -> dict[str, np.ndarray]:

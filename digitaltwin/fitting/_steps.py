@@ -7,11 +7,11 @@ equations are those of :mod:`digitaltwin.fitting._elimination`:
 
 :func:`direct_step` factors S, 2r x 2r.
 
-For some hundred points that is too dear, and S is close to something cheaper. Under a distant camera every Jp is
-``s_i Q`` with one 2 x 3 matrix Q of orthonormal rows, and then ``S = (I + s G s) (x) I2``, an r x r matrix. With it as
-preconditioner conjugate gradients solve the equations above together (:func:`conjugate_step`): what they have to mend
-is perspective. And the s_i, the points' sizes in the image, hardly change during a fit, so the fixed points' part of
-that matrix is factored once, at its start (:class:`Distant`).
+For some hundred points that costs too much, and S is close to something cheaper. Under weak perspective (a distant
+camera) every Jp is ``s_i Q`` with one 2 x 3 matrix Q of orthonormal rows, and then ``S = (I + s G s) (x) I2``, an r x r
+matrix. With it as preconditioner, conjugate gradients solve both equations above at once (:func:`conjugate_step`): what
+they have to mend is perspective. And the s_i, the points' sizes in the image, hardly change during a fit, so the fixed
+points' part of that matrix is factored once, at its start (:class:`WeakPerspective`).
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from jax import lax
 from jax.lax import Precision
 from jaxtyping import Array, Float
 
-from digitaltwin.fitting._elimination import Coupling, dense_coupling, raised_by
+from digitaltwin.fitting._elimination import Coupling, apply_coupling, dense_coupling
 from digitaltwin.solvers import (
     conjugate_gradient,
     factor_positive_definite,
@@ -60,15 +60,15 @@ class FieldStep(NamedTuple):
 
     increment: Float[Array, " m"]
     """D of the other unknowns."""
-    forces: Float[Array, "w k 3"]
+    multipliers: Float[Array, "w k 3"]
     """alpha, undamped: what the step itself asks for, which the old multipliers damp (:func:`damped_field`)."""
 
 
-class Distant(NamedTuple):
+class WeakPerspective(NamedTuple):
     """What the conjugate step's preconditioner is made of."""
 
     sizes: Float[Array, " k"]
-    """``s_i``: residual by millimetre, were the camera distant."""
+    """``s_i``: residual by millimetre, under weak perspective."""
     upper: Float[Array, "n n"]
     """The transposed Cholesky factor of ``I + s G s`` at the fixed points; row by row it is what LAPACK reads."""
 
@@ -82,13 +82,13 @@ def is_direct(photos: int, landmarks: int) -> bool:
     return photos > 1 or landmarks <= _MOST_DIRECT
 
 
-def make_distant(fixed: Float[Array, "n n"], sizes: Float[Array, " k"]) -> Distant:
+def make_weak_perspective(fixed: Float[Array, "n n"], sizes: Float[Array, " k"]) -> WeakPerspective:
     """The preconditioner of a fit's steps; points without a size (behind the camera) count as unseen.
 
     No derivative goes through it: a solution does not depend on its preconditioner.
     """
     fixed, sizes = lax.stop_gradient((fixed, jnp.where(jnp.isfinite(sizes), sizes, 0.0)))
-    return Distant(sizes, _factor(_distant_system(fixed, sizes[: len(fixed)])).T)
+    return WeakPerspective(sizes, _factor(_weak_perspective_system(fixed, sizes[: len(fixed)])).T)
 
 
 def direct_step(
@@ -107,23 +107,28 @@ def direct_step(
         damping: mu; 0 for the plain step.
 
     Returns:
-        Increment and forces.
+        Increment and multipliers.
     """
     points, unknowns = model.residual.shape[0], model.by_unknown.shape[2]
-    count, ease = 2 * points, 1.0 / (1.0 + damping)
+    count, damping_scale = 2 * points, 1.0 / (1.0 + damping)
     flat = model.by_point.reshape(count, 3)
     outer = jnp.matmul(flat, flat.T, precision=Precision.HIGHEST).reshape(points, 2, points, 2)
-    dense = ease * dense_coupling(coupling, len(field))
+    dense = damping_scale * dense_coupling(coupling, len(field))
     factor = _factor((dense[:, None, :, None] * outer).reshape(count, count) + jnp.eye(count, dtype=outer.dtype))
-    rows = jnp.concatenate([model.by_unknown.reshape(count, unknowns).T, _freed(model, ease * field).reshape(1, count)])
+    rows = jnp.concatenate(
+        [
+            model.by_unknown.reshape(count, unknowns).T,
+            _residual_without_field(model, damping_scale * field).reshape(1, count),
+        ]
+    )
     whitened = _whiten(factor, rows)
     products = _products(whitened)
     normal = products[:-1, :-1] + model.hessian
     normal = normal + damping * jnp.diag(jnp.diagonal(normal))
     increment = -solve_positive_definite(normal, products[:-1, -1] + model.gradient)
     remaining = whitened[-1] + jnp.matmul(increment, whitened[:-1], precision=Precision.HIGHEST)
-    force = jsl.solve_triangular(factor, remaining, lower=True, trans="T").reshape(points, 2)
-    return FieldStep(increment, _forces(model, force).reshape(field.shape))
+    dual = jsl.solve_triangular(factor, remaining, lower=True, trans="T").reshape(points, 2)
+    return FieldStep(increment, _multipliers(model, dual).reshape(field.shape))
 
 
 def conjugate_step(
@@ -131,11 +136,11 @@ def conjugate_step(
     field: Float[Array, "1 k 3"],
     model: LinearModel,
     damping: Float[Array, ""],
-    distant: Distant,
+    preconditioner: WeakPerspective,
 ) -> FieldStep:
     """The same step as :func:`direct_step`, by preconditioned conjugate gradients; for many points of one photo.
 
-    A damped step is another one: its mu multiplies the diagonal of the distant camera's normal matrix, for the exact
+    A damped step is another one: its mu multiplies the diagonal of the weak-perspective normal matrix, for the exact
     one's is not known here.
 
     The preconditioner has ``S_0 = (I + s G s) (x) I2`` for S and all else exact, so every iterate keeps the second
@@ -147,14 +152,14 @@ def conjugate_step(
         field: d, the present field there [mm].
         model: Residuals and priors, linearised.
         damping: mu.
-        distant: The preconditioner; of another pose it costs iterations, of which there are 30 at most.
+        preconditioner: Of the start; of another pose it costs iterations, of which there are 30 at most.
 
     Returns:
-        Increment and forces.
+        Increment and multipliers.
     """
     points, unknowns = model.residual.shape[0], model.by_unknown.shape[2]
-    highest, ease = Precision.HIGHEST, 1.0 / (1.0 + damping)
-    factor = _block_factor(coupling, distant)
+    highest, damping_scale = Precision.HIGHEST, 1.0 / (1.0 + damping)
+    factor = _block_factor(coupling, preconditioner)
     by_unknown = model.by_unknown.transpose(2, 1, 0)  # m 2 k
     whitened = factor.whiten(by_unknown.reshape(2 * unknowns, points)).reshape(unknowns, 2 * points)
     by_unknown = by_unknown.reshape(unknowns, 2 * points)
@@ -172,14 +177,14 @@ def conjugate_step(
         return factor.unwhiten(half).T, change
 
     def first_equation(solution: _Pair) -> Float[Array, "k 2"]:
-        force, change = solution
-        spread = ease * raised_by(coupling, _forces(model, force)[None])[0]
+        dual, change = solution
+        spread = damping_scale * apply_coupling(coupling, _multipliers(model, dual)[None])[0]
         by_change = jnp.matmul(change, by_unknown, precision=highest).reshape(2, points).T
-        return force + jnp.sum(model.by_point * spread[:, None, :], axis=2) + by_change
+        return dual + jnp.sum(model.by_point * spread[:, None, :], axis=2) + by_change
 
     def equations(solution: _Pair) -> _Pair:
-        force, change = solution
-        second = jnp.matmul(by_unknown, force.T.reshape(2 * points), precision=highest)
+        dual, change = solution
+        second = jnp.matmul(by_unknown, dual.T.reshape(2 * points), precision=highest)
         return first_equation(solution), second - jnp.matmul(hessian, change, precision=highest)
 
     def solve(right: _Pair) -> _Pair:
@@ -194,33 +199,35 @@ def conjugate_step(
         )
         return begin[0] + rest[0], begin[1] + rest[1]
 
-    force, change = solve_symmetric(equations, (_freed(model, ease * field), -model.gradient), solve)
-    return FieldStep(-change, _forces(model, force)[None])
+    dual, change = solve_symmetric(
+        equations, (_residual_without_field(model, damping_scale * field), -model.gradient), solve
+    )
+    return FieldStep(-change, _multipliers(model, dual)[None])
 
 
 def damped_field(
     coupling: Coupling,
     field: Float[Array, "w k 3"],
     energy: Float[Array, ""],
-    forces: Float[Array, "w k 3"],
+    multipliers: Float[Array, "w k 3"],
     damping: Float[Array, ""],
 ) -> tuple[Float[Array, "w k 3"], Float[Array, ""]]:
-    """Field at the landmarks and its price after a step: of the multipliers ``(alpha + mu alpha_old) / (1 + mu)``.
+    """Field at the landmarks and its penalty after a step: of the multipliers ``(alpha + mu alpha_old) / (1 + mu)``.
 
     Args:
         coupling: G.
         field: The old multipliers' field at the landmarks [mm], under the present correspondences.
         energy: ``tr(dP' A dP)`` before it.
-        forces: alpha, of the step.
+        multipliers: alpha, of the step.
         damping: mu.
 
     Returns:
         Both after the step.
     """
-    ease = 1.0 / (1.0 + damping)
-    raised = raised_by(coupling, forces)
-    price = jnp.sum(forces * raised) - 2.0 * damping * jnp.sum(forces * field) + damping**2 * energy
-    return ease * (damping * field - raised), ease**2 * price
+    damping_scale = 1.0 / (1.0 + damping)
+    applied = apply_coupling(coupling, multipliers)
+    penalty = jnp.sum(multipliers * applied) - 2.0 * damping * jnp.sum(multipliers * field) + damping**2 * energy
+    return damping_scale * (damping * field - applied), damping_scale**2 * penalty
 
 
 class _BlockFactor(NamedTuple):
@@ -236,8 +243,8 @@ class _BlockFactor(NamedTuple):
         first = _whiten(self.fixed, rows[:, :n])
         if self.mixed is None or self.contour is None:
             return first
-        freed = rows[:, n:] - jnp.matmul(first, self.mixed.T, precision=Precision.HIGHEST)
-        return jnp.concatenate([first, _whiten(self.contour, freed)], axis=1)
+        remaining = rows[:, n:] - jnp.matmul(first, self.mixed.T, precision=Precision.HIGHEST)
+        return jnp.concatenate([first, _whiten(self.contour, remaining)], axis=1)
 
     def unwhiten(self, rows: Float[Array, "j k"]) -> Float[Array, "j k"]:
         """``L'^-1 x``."""
@@ -245,22 +252,22 @@ class _BlockFactor(NamedTuple):
         if self.mixed is None or self.contour is None:
             return _unwhiten(self.fixed, rows)
         last = _unwhiten(self.contour, rows[:, n:])
-        freed = rows[:, :n] - jnp.matmul(last, self.mixed, precision=Precision.HIGHEST)
-        return jnp.concatenate([_unwhiten(self.fixed, freed), last], axis=1)
+        remaining = rows[:, :n] - jnp.matmul(last, self.mixed, precision=Precision.HIGHEST)
+        return jnp.concatenate([_unwhiten(self.fixed, remaining), last], axis=1)
 
 
-def _block_factor(coupling: Coupling, distant: Distant) -> _BlockFactor:
+def _block_factor(coupling: Coupling, preconditioner: WeakPerspective) -> _BlockFactor:
     """Continue the fixed points' factor over the contour's, whose coupling is new at every step."""
-    fixed = distant.upper.T
+    fixed = preconditioner.upper.T
     if coupling.mixed is None or coupling.contour is None:
         return _BlockFactor(fixed, None, None)
-    own, others = distant.sizes[len(fixed) :], distant.sizes[: len(fixed)]
+    own, others = preconditioner.sizes[len(fixed) :], preconditioner.sizes[: len(fixed)]
     mixed = _whiten(fixed, own[:, None] * coupling.mixed[0] * others[None])
-    contour = _distant_system(coupling.contour[0, :, 0], own) - _products(mixed)
+    contour = _weak_perspective_system(coupling.contour[0, :, 0], own) - _products(mixed)
     return _BlockFactor(fixed, mixed, _factor(contour))
 
 
-def _distant_system(coupling: Float[Array, "k k"], sizes: Float[Array, " k"]) -> Float[Array, "k k"]:
+def _weak_perspective_system(coupling: Float[Array, "k k"], sizes: Float[Array, " k"]) -> Float[Array, "k k"]:
     """``I + s G s``."""
     return sizes[:, None] * coupling * sizes[None] + jnp.eye(len(sizes), dtype=sizes.dtype)
 
@@ -285,11 +292,11 @@ def _products(rows: Float[Array, "j r"]) -> Float[Array, "j j"]:
     return lax.dot_general(rows, rows, (((1,), (1,)), ((), ())), precision=Precision.HIGHEST)
 
 
-def _forces(model: LinearModel, force: Float[Array, "r 2"]) -> Float[Array, "r 3"]:
+def _multipliers(model: LinearModel, dual: Float[Array, "r 2"]) -> Float[Array, "r 3"]:
     """``Jp' lambda``."""
-    return jnp.sum(model.by_point * force[:, :, None], axis=1)
+    return jnp.sum(model.by_point * dual[:, :, None], axis=1)
 
 
-def _freed(model: LinearModel, field: Float[Array, "w k 3"]) -> Float[Array, "r 2"]:
+def _residual_without_field(model: LinearModel, field: Float[Array, "w k 3"]) -> Float[Array, "r 2"]:
     """``r~ = r - Jp d``."""
     return model.residual - jnp.sum(model.by_point * field.reshape(-1, 1, 3), axis=2)

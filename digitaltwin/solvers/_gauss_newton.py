@@ -1,14 +1,14 @@
 """Gauss-Newton with accept-reject damping, for any pytree of unknowns x, one problem or a vmapped batch.
 
-Letters: n steps at most, mu >= 0 the damping, r residuals, J their derivative, W weights of a robust loss.
+Letters: n steps at most, mu >= 0 the damping, r residuals, J their derivative.
 
-Two functions make a problem: ``energy(x)``, a sum of (robust) squares without a factor 1/2, and ``propose(x, mu)``, the
+Two functions make a problem: ``energy(x)``, a sum of squares without a factor 1/2, and ``propose(x, mu)``, the
 minimiser of its quadratic model at x,
 
-    E(x) = sum_i rho(r_i(x)^2),  w_i = rho'(r_i^2)       (J'WJ + mu D) (x_new - x) = -J'W r,       D of J'WJ's size
+    E(x) = sum_i r_i(x)^2       (J'J + mu D) (x_new - x) = -J'r,       D of J'J's size
 
 ``mu = 0`` is the plain Gauss-Newton step. How it is computed is the problem's own affair:
-:func:`digitaltwin.solvers.least_squares` makes both functions from residuals, dense or matrix-free, and
+:func:`digitaltwin.solvers.least_squares` makes both functions from residuals, and
 :mod:`digitaltwin.fitting._elimination` removes thousands of unknowns first.
 
 A step is taken if the energy does not rise beyond rounding. So where plain Gauss-Newton descends, this is plain
@@ -17,11 +17,13 @@ damped, and no other is touched. Nothing raises under ``jit``: how a run ended s
 
 Two ways to stop. A fixed number of steps is a ``scan``: every lane does the same work, and reverse mode differentiates
 the very steps that were made. A :class:`Tolerance` makes it a ``while_loop``: a lane that has finished keeps its
-numbers, bit for bit, while others go on; its gradients are those at the minimum, :mod:`digitaltwin.solvers._implicit`.
+numbers, bit for bit, while others go on; its gradients are those at the minimum,
+:func:`digitaltwin.solvers.at_minimum`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 import jax
@@ -37,14 +39,35 @@ they were rounded by."""
 Energy = Callable[[PyTree], Float[Array, ""]]
 Proposal = Callable[[PyTree, Float[Array, ""]], PyTree]
 
-CONVERGED, STEPS_DONE, NON_FINITE, STALLED = range(4)
-"""Values of ``Result.status``: the tolerance was met; all n steps were made; no point of finite energy was found, and
-the start is returned; rejected at every damping up to ``Damping.most``."""
+
+class SolverStatus(IntEnum):
+    """How a run ended; ``Result.status`` holds it as an integer array.
+
+    Example:
+        >>> SolverStatus(0).name
+        'CONVERGED'
+    """
+
+    CONVERGED = 0
+    """The tolerance was met."""
+    STEPS_DONE = 1
+    """All n steps were made."""
+    NON_FINITE = 2
+    """No point of finite energy was found, and the start is returned."""
+    STALLED = 3
+    """Every proposal was rejected, at every damping up to ``Damping.most``."""
 
 
 @dataclass(frozen=True)
 class Damping:
-    """How mu follows from steps taken and rejected; relative to the curvature D, so without a unit."""
+    """How mu follows from steps taken and rejected; relative to the curvature D, so without a unit.
+
+    By default there is no damping until a step is rejected.
+
+    Example:
+        >>> Damping(start=1e-2).growth
+        10.0
+    """
 
     start: float = 0.0
     """mu of the first step: 0 tries plain Gauss-Newton, 1e-2 is Marquardt's cautious beginning."""
@@ -57,14 +80,13 @@ class Damping:
     negligible: float = 1e-4
     """Below it mu drops to ``least``, and with it goes the last trace of a rejection."""
     least: float = 0.0
-    """mu never falls below. Where J'WJ is singular the plain step does not exist: 1e-6 gives one that does, and slows
+    """mu never falls below. Where J'J is singular the plain step does not exist: 1e-6 gives one that does, and slows
     down only what is determined no better than that, relative to D."""
     most: float = 1e8
     """mu never rises above: there a step no longer moves anything in float32."""
 
 
-ADAPTIVE = Damping()
-"""No damping until a step is rejected."""
+_ADAPTIVE = Damping()  # none until a step is rejected
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,10 @@ class Tolerance:
     """When to stop: as soon as one of the two holds, both to rounding, so they have to be larger than the type's eps.
 
     A damped step is short by itself; what it changes counts ``1 + mu`` times.
+
+    Example:
+        >>> Tolerance(energy=1e-4).point
+        1e-06
     """
 
     energy: float = 1e-6
@@ -101,10 +127,10 @@ class Result(NamedTuple):
     iterations: Int[Array, ""]
     """Steps made, rejected ones too."""
     status: Int[Array, ""]
-    """``CONVERGED``, ``STEPS_DONE``, ``NON_FINITE`` or ``STALLED``."""
+    """A :class:`SolverStatus`."""
 
 
-def init(energy: Energy, point: PyTree, *, damping: Damping | None = ADAPTIVE) -> State:
+def init(energy: Energy, point: PyTree, *, damping: Damping | None = _ADAPTIVE) -> State:
     """The state before the first step.
 
     Args:
@@ -114,13 +140,18 @@ def init(energy: Energy, point: PyTree, *, damping: Damping | None = ADAPTIVE) -
 
     Returns:
         The state, its energy computed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> init(lambda x: (x - 3.0) ** 2, jnp.array(5.0)).energy.item()
+        4.0
     """
     value = energy(point)
     start = 0.0 if damping is None else max(damping.start, damping.least)
     return State(point, value, jnp.full_like(value, start))
 
 
-def step(energy: Energy, propose: Proposal, state: State, *, damping: Damping | None = ADAPTIVE) -> State:
+def step(energy: Energy, propose: Proposal, state: State, *, damping: Damping | None = _ADAPTIVE) -> State:
     """One proposal, taken or rejected.
 
     Args:
@@ -171,7 +202,7 @@ def run(
     *,
     iterations: int,
     tolerance: Tolerance | None = None,
-    damping: Damping | None = ADAPTIVE,
+    damping: Damping | None = _ADAPTIVE,
 ) -> Result:
     """Run a fixed number of steps, or until a tolerance is met.
 
@@ -192,8 +223,8 @@ def run(
         >>> from digitaltwin.solvers import least_squares
         >>> residual = lambda x: jnp.array([x[1] - x[0] ** 2, 1.0 - x[0]])  # Rosenbrock's valley
         >>> result = run(*least_squares(residual), jnp.array([-1.2, 1.0]), iterations=50, tolerance=Tolerance())
-        >>> result.point.round(3).tolist(), result.status.item() == CONVERGED, result.iterations.item() < 20
-        ([1.0, 1.0], True, True)
+        >>> result.point.round(3).tolist(), SolverStatus(result.status.item()).name, result.iterations.item() < 20
+        ([1.0, 1.0], 'CONVERGED', True)
     """
     first = init(energy, start, damping=damping)
     if tolerance is None:
@@ -207,7 +238,7 @@ def _run_all(energy: Energy, propose: Proposal, first: State, iterations: int, d
         return state, state.energy
 
     last, energies = lax.scan(body, first, None, length=iterations)
-    status = _either(_exhausted(last, damping), STALLED, STEPS_DONE)
+    status = _either(_exhausted(last, damping), SolverStatus.STALLED, SolverStatus.STEPS_DONE)
     energies = jnp.concatenate([first.energy[None], energies])
     return Result(last.point, energies, jnp.full_like(status, iterations), _unless_non_finite(last, status))
 
@@ -225,20 +256,20 @@ def _run_until(
     energy: Energy, propose: Proposal, first: State, iterations: int, tolerance: Tolerance, damping: Damping | None
 ) -> Result:
     def goes_on(progress: _Progress) -> Bool[Array, ""]:
-        return (progress.status == STEPS_DONE) & (progress.iterations < iterations)
+        return (progress.status == SolverStatus.STEPS_DONE) & (progress.iterations < iterations)
 
     def body(progress: _Progress) -> _Progress:
         old = progress.state
         point = propose(old.point, old.damping)
         new, descended = _judge(energy, point, old, damping)
-        status = _either(~descended & _exhausted(new, damping), STALLED, STEPS_DONE)
-        status = _either(_settled(old, point, new, descended, tolerance), CONVERGED, status)
+        status = _either(~descended & _exhausted(new, damping), SolverStatus.STALLED, SolverStatus.STEPS_DONE)
+        status = _either(_settled(old, point, new, descended, tolerance), SolverStatus.CONVERGED, status)
         count = progress.iterations + 1
         return _Progress(new, progress.energies.at[count].set(new.energy), count, status)
 
     energies = jnp.broadcast_to(first.energy[None], (iterations + 1,))
     zero = jnp.zeros((), jnp.int32)
-    last = lax.while_loop(goes_on, body, _Progress(first, energies, zero, jnp.full_like(zero, STEPS_DONE)))
+    last = lax.while_loop(goes_on, body, _Progress(first, energies, zero, jnp.full_like(zero, SolverStatus.STEPS_DONE)))
     energies = jnp.where(jnp.arange(iterations + 1) > last.iterations, last.state.energy, last.energies)
     return Result(last.state.point, energies, last.iterations, _unless_non_finite(last.state, last.status))
 
@@ -273,4 +304,4 @@ def _either(condition: Bool[Array, ""], status: int, other: int | Int[Array, ""]
 
 def _unless_non_finite(last: State, status: Int[Array, ""]) -> Int[Array, ""]:
     """An energy that once was finite stays so; one that is not at the end never was."""
-    return _either(~jnp.isfinite(last.energy), NON_FINITE, status)
+    return _either(~jnp.isfinite(last.energy), SolverStatus.NON_FINITE, status)

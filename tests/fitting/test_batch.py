@@ -13,7 +13,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.fitting import FitConfig, fit, fit_batch, make_fitter
-from digitaltwin.fitting._batch import _fit_shares, _padded_share
+from digitaltwin.fitting._batch import _CPU_CHUNK, _fit_alone, _padded_share
 from digitaltwin.geometry import Camera, project
 from digitaltwin.head import landmark_points
 from digitaltwin.types import InputError
@@ -26,7 +26,7 @@ STEPS = 5
 COMMON = """
 import sys
 import jax, numpy as np
-from digitaltwin.fitting import FitConfig, fit_batch, gather_batch, make_fitter, own_heads
+from digitaltwin.fitting import FitConfig, allgather, fit_batch, make_fitter, process_slice
 from digitaltwin.fitting._batch import _fit_shares
 from digitaltwin.head import load_head
 
@@ -47,18 +47,15 @@ def save(name, result):
 """
 EIGHT_DEVICES = """
 assert len(jax.devices()) == 8
-for count in (1, 7, 8):
-    save(f"eight-{count}", run(slice(count)))
-assert _fit_shares._cache_size() == 1, "one head a device"
-result = run(slice(19), chunk_size=24)
-assert len(result.vertices.sharding.device_set) == 8
-save("eight-19", result)
-run(slice(17), chunk_size=24)
-assert _fit_shares._cache_size() == 2, "a chunk of another size is not compiled anew"
+for count in (1, 7, 8, 19):
+    result = run(slice(count))
+    save(f"eight-{count}", result)
+    assert len(result.vertices.sharding.device_set) == (8 if count == 8 else 1)
+assert _fit_shares._cache_size() == 1, "a batch of another length is not compiled anew"
 """
 TWO_PROCESSES = """
 assert (jax.process_count(), len(jax.devices()), len(jax.local_devices())) == (2, 2, 1)
-whole = gather_batch(run(own_heads(7)))
+whole = allgather(run(process_slice(7)))
 assert len(whole.vertices) == 7
 save(f"process-{number}", whole)
 """
@@ -173,9 +170,9 @@ def test_a_head_behind_the_camera_is_reported_alone(head, heads, singly):
     still = make_fitter(head, FitConfig(iterations=0))
     landmarks, scores = (part[:3] for part in heads)
     start = jax.tree.map(lambda part: part[:3], singly.unknowns)
-    clean = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, together=2)
+    clean = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, batch_size=2)
     start = start._replace(translation=start.translation * np.float32([[1.0], [-1.0], [1.0]]))
-    result = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, together=2)
+    result = fit_batch(still, head.mean, landmarks, SIZE, scores=scores, init=start, chunk_size=4, batch_size=2)
     assert result.status.tolist() == [0, 3, 0]
     for part, expected in zip(jax.tree.leaves(result), jax.tree.leaves(clean)):
         assert np.array_equal(part[::2], expected[::2])
@@ -192,9 +189,24 @@ def test_few_sizes_are_compiled_and_little_is_padded():
     assert {_padded_share(count, 8, 1000) for count in (1, 999, 1000)} == {125}
 
 
+def test_neither_lengths_nor_ways_to_say_a_size_compile_anew(head, fitter, heads, singly):
+    """Batches longer than what a device is handed at a time, and shorter; the size once, for every head, as a tuple."""
+    landmarks, scores = heads
+    many = np.arange(_CPU_CHUNK + 3) % COUNT
+    first = fit_batch(fitter, head.mean, landmarks[many], SIZE, scores=scores[many])
+    before = _fit_alone._cache_size()
+    np.testing.assert_allclose(first.vertices, singly.vertices[many], atol=1e-4)
+    for count, size in ((2, np.array(SIZE)), (COUNT, np.tile(np.array(SIZE), (COUNT, 1))), (5, SIZE)):
+        found = fit_batch(fitter, head.mean, landmarks[:count], size, scores=scores[:count])
+        assert found.vertices.shape == (count, *head.mean.shape)
+        assert np.array_equal(found.vertices, first.vertices[:count])
+    fit_batch(fitter, head.mean, landmarks[:3], SIZE, scores=scores[0])
+    assert _fit_alone._cache_size() == before
+
+
 def test_static_mistakes_are_named(head, fitter, heads):
     landmarks, scores = heads
-    before = _fit_shares._cache_size()
+    before = _fit_alone._cache_size()
     cases = {
         r"scores.*18": (landmarks, {"scores": scores[1:]}),
         r"weights has shape \(1, 1, 104\)": (landmarks, {"weights": np.ones((1, 1, 104), np.float32)}),
@@ -205,6 +217,6 @@ def test_static_mistakes_are_named(head, fitter, heads):
     for message, (points, options) in cases.items():
         with pytest.raises(InputError, match=message):
             fit_batch(fitter, head.mean, points, SIZE, **options)
-    assert _fit_shares._cache_size() == before
+    assert _fit_alone._cache_size() == before
     with pytest.raises(InputError, match=r"landmarks has shape \(68, 2\)"):
         fit_batch(fitter, head.mean, landmarks[:, :68], SIZE)

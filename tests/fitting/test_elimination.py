@@ -15,9 +15,10 @@ from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
 from benchmarks.fitting.reference import Model, Reference
 from benchmarks.fitting.sparse_peers import NormalEquations, Task
 from benchmarks.refinement import refined_head
-from digitaltwin.fitting import FitConfig, fit, landmark_points_of, make_fitter, mesh_points_of
+from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
 from digitaltwin.fitting import _elimination as elimination
 from digitaltwin.fitting import _steps as steps
+from digitaltwin.fitting._points import landmark_points_of
 
 
 def layout_104(head):
@@ -211,7 +212,7 @@ def test_conjugate_gradients_make_the_direct_step(contour):
 
     def conjugate(gram, model):
         model = model._replace(hessian=symmetric(model.hessian))
-        distant = steps.make_distant(blocks(gram).fixed, sizes)
+        distant = steps.make_weak_perspective(blocks(gram).fixed, sizes)
         return steps.conjugate_step(blocks(gram), field, model, jnp.zeros(()), distant)
 
     def slopes(step):
@@ -228,7 +229,7 @@ def test_conjugate_gradients_make_the_direct_step(contour):
         field, forces = jnp.asarray(rng.normal(size=(2, 1, points, 3)))
 
         np.testing.assert_allclose(elimination.dense_coupling(blocks(gram), 1), gram)
-        np.testing.assert_allclose(elimination.raised_by(blocks(gram), forces)[0], gram @ forces[0], atol=1e-9)
+        np.testing.assert_allclose(elimination.apply_coupling(blocks(gram), forces)[0], gram @ forces[0], atol=1e-9)
         for found, exact in zip(conjugate(gram, model), direct(gram, model)):
             np.testing.assert_allclose(found, exact, atol=1e-8)
         for found, exact in zip(slopes(conjugate), slopes(direct)):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.fitting import BEHIND_CAMERA, DEGENERATE, NON_FINITE_INPUT, OK, epnp
+from digitaltwin.fitting import FitStatus, epnp
 from digitaltwin.head import landmark_points
 
 FLIP = np.diag([1.0, -1.0, -1.0])
@@ -68,7 +68,7 @@ def test_the_truth_is_recovered_without_noise(count, thickness, depth):
         points = cloud(rng, count, thickness) @ Rotation.random(rng=rng).as_matrix().T
         image, rotation, translation = look(points, rng, depth)
         pose = solve(points, image)
-        assert pose.status == OK
+        assert pose.status == FitStatus.OK
         assert angle(pose.rotation, rotation) < 2e-4
         np.testing.assert_allclose(pose.translation, translation, atol=1e-5 * depth)
         assert pose.error < 2e-6
@@ -116,7 +116,7 @@ def test_it_agrees_with_opencv_on_heads(head, name, noise):
     poses = together(*map(jnp.stack, zip(*(padded(*scene) for scene in scenes), strict=True)))
     for i, (points, image) in enumerate(scenes):
         rotation, translation = opencv(points, image)
-        assert poses.status[i] == OK
+        assert poses.status[i] == FitStatus.OK
         assert angle(poses.rotation[i], rotation) < 1e-4
         assert np.linalg.norm(poses.translation[i] - translation) < 1e-4 * np.linalg.norm(translation)
 
@@ -166,16 +166,16 @@ def poisoned():
     spoilt[3, 1], infinite[5, 0] = np.nan, np.inf
     few = (np.arange(104) < 3).astype(float)
     return {
-        "a nan in the image": ((points, spoilt), NON_FINITE_INPUT),
-        "an infinite point": ((infinite, image), NON_FINITE_INPUT),
-        "a nan weight": ((points, image, np.where(few, np.nan, 1.0)), NON_FINITE_INPUT),
-        "a negative weight": ((points, image, 1.0 - 2.0 * few), NON_FINITE_INPUT),
-        "on a line": ((line, (line[:, :2] + 3.0) / (line[:, 2:] + 500.0)), DEGENERATE),
-        "one point": ((0.0 * points, image), DEGENERATE),
-        "seen as one": ((points, 0.0 * image + 0.1), DEGENERATE),
-        "three points": ((points, image, few), DEGENERATE),
-        "no points": ((points, image, 0.0 * few), DEGENERATE),
-        "around the camera": ((behind, behind[:, :2] / behind[:, 2:]), BEHIND_CAMERA),
+        "a nan in the image": ((points, spoilt), FitStatus.NON_FINITE_INPUT),
+        "an infinite point": ((infinite, image), FitStatus.NON_FINITE_INPUT),
+        "a nan weight": ((points, image, np.where(few, np.nan, 1.0)), FitStatus.NON_FINITE_INPUT),
+        "a negative weight": ((points, image, 1.0 - 2.0 * few), FitStatus.NON_FINITE_INPUT),
+        "on a line": ((line, (line[:, :2] + 3.0) / (line[:, 2:] + 500.0)), FitStatus.DEGENERATE),
+        "one point": ((0.0 * points, image), FitStatus.DEGENERATE),
+        "seen as one": ((points, 0.0 * image + 0.1), FitStatus.DEGENERATE),
+        "three points": ((points, image, few), FitStatus.DEGENERATE),
+        "no points": ((points, image, 0.0 * few), FitStatus.DEGENERATE),
+        "around the camera": ((behind, behind[:, :2] / behind[:, 2:]), FitStatus.BEHIND_CAMERA),
     }
 
 

@@ -4,18 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.fitting import (
-    DEGENERATE,
-    NON_FINITE_INPUT,
-    OK,
-    FitConfig,
-    fit,
-    fit_groups,
-    make_fitter,
-    outer_eye_distance_px,
-    predict_landmarks,
-    relative_rms,
-)
+from digitaltwin.fitting import FitConfig, FitStatus, fit, fit_groups, make_fitter, predict_landmarks
+from digitaltwin.fitting._fit import fit_photo
+from digitaltwin.fitting._residuals import outer_eye_distance_px, relative_rms
 from digitaltwin.geometry import Camera, project
 from digitaltwin.head import landmark_points
 from digitaltwin.types import InputError
@@ -180,7 +171,7 @@ def test_a_start_that_is_not_finite_is_reported(head, fitter, four, person):
     for name in ("coefficients", "translation", "multipliers"):
         broken = start._replace(**{name: getattr(start, name).at[0].set(jnp.nan)})
         result = fit(fitter, neutral, landmarks, SIZE, scores=expression, init=broken)
-        assert result.status == NON_FINITE_INPUT
+        assert result.status == FitStatus.NON_FINITE_INPUT
         assert all(np.isfinite(part).all() for part in jax.tree.leaves(result))
 
 
@@ -192,10 +183,10 @@ def test_landmarks_that_the_fitter_gives_no_weight_are_not_seen(head, person):
     hidden = jnp.where(contour[:, None], jnp.nan, landmarks)
     found = fit(blind, neutral, hidden, SIZE, scores=expression, weights=jnp.ones(104))
     whole = fit(blind, neutral, landmarks, SIZE, scores=expression, weights=jnp.ones(104))
-    assert found.status == OK
+    assert found.status == FitStatus.OK
     assert np.array_equal(found.vertices, whole.vertices)
     alone = fit(blind, neutral, landmarks, SIZE, scores=expression, weights=jnp.where(contour, 1.0, 0.0))
-    assert alone.status == DEGENERATE
+    assert alone.status == FitStatus.DEGENERATE
 
     def depth(weights):
         return fit(blind, neutral, landmarks, SIZE, scores=expression, weights=weights).translation[2]
@@ -220,16 +211,16 @@ def test_a_known_focal_length_is_kept(fitter, head, person):
     result = fit(fitter, neutral, landmarks, SIZE, **options)
     assert float(result.focal_scale) == pytest.approx(1.0, abs=0.01)
     np.testing.assert_allclose(result.translation, CAMERA.translation, atol=5.0)
-    traces = fit._cache_size()
+    traces = fit_photo._cache_size()
     wrong = fit(fitter, neutral, landmarks, (960, 720), **{**options, "focal_px": 1.5 * TRUE_FOCAL})
-    assert fit._cache_size() == traces, "neither image size nor focal length compiles anew"
+    assert fit_photo._cache_size() == traces, "neither image size nor focal length compiles anew"
     assert float(wrong.focal_scale) == pytest.approx(1.0, abs=0.05), "what the caller says is believed"
     # A crop: the image starts at (100, 40) of the photo, the optical axis stays where it was in the scene.
     offset = jnp.array([100.0, 40.0])
     options["principal_point_px"] = options["principal_point_px"] - offset
     crop = fit(fitter, neutral, landmarks - offset[None], (300, 300), **options)
     np.testing.assert_allclose(crop.vertices, result.vertices, atol=0.02)
-    assert fit._cache_size() == traces
+    assert fit_photo._cache_size() == traces
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +286,7 @@ def test_static_mistakes_are_named(fitter, head):
         fit(fitter, head.mean, landmarks, SIZE, scores=jnp.zeros(53))
     other = make_fitter(head, FitConfig(fit_identity=False))
     start = fit(other, head.mean, landmarks, SIZE).unknowns
-    with pytest.raises(InputError, match=r"init.coefficients has shape \(1, 52\)"):
+    with pytest.raises(InputError, match=r"init.coefficients has shape \(52,\)"):
         fit(fitter, head.mean, landmarks, SIZE, init=start)
 
 

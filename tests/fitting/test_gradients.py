@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
-from digitaltwin.fitting import FitConfig, fit, landmark_points_of, make_fitter, mesh_points_of
+from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
+from digitaltwin.fitting._points import landmark_points_of
 
 CASES = {
     "landmarks, contour fixed": (False, FitConfig(iterations=20, sliding_contour=False)),
@@ -17,12 +18,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_through_a_fit_are_those_of_what_it_finds(head, monkeypatch, request, name):
+def test_derivatives_through_a_fit_are_those_of_what_it_finds(head, monkeypatch, name):
     """By the landmarks and by the shape; W_eye, whose foreshortening is EPnP's, held as it is when differentiated."""
     module = importlib.import_module("digitaltwin.fitting._fit")
-    monkeypatch.setattr(module, "_residual_scale", lambda fitter, neutral, photo, start: 0.4 * jnp.sqrt(photo.weights))
-    jax.clear_caches()  # a fit traced before would not see the scale, nor one that is traced after this one its own
-    request.addfinalizer(jax.clear_caches)
+    monkeypatch.setattr(module, "residual_scale", lambda fitter, points, photo, start: 0.4 * jnp.sqrt(photo.weights))
+    monkeypatch.setattr(module, "fit_photo", module.fit_photo.__wrapped__)  # what is compiled has the scale's own code
     mesh, config = CASES[name]
     points = (mesh_points_of if mesh else landmark_points_of)(head)
     photo = make_photo(head, make_layout(head, points, config.contour_weight), 1, known_shape=True)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -19,7 +20,10 @@ def test_the_statuses_keep_their_own_names(name):
     """``from digitaltwin.fitting import OK`` is the enumeration's member, and compares with a result's integer."""
     from digitaltwin import fitting
 
-    assert getattr(fitting, name) is FitStatus[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert getattr(fitting, name) is FitStatus[name]
+    assert [warning.category for warning in caught] == ([] if name == "OK" else [DeprecationWarning])
     assert np.int32(FitStatus[name]) == FitStatus[name]
 
 

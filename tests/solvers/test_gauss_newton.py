@@ -1,37 +1,21 @@
 """Stopping, status, damping and batches of the iteration."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.solvers import (
-    CONVERGED,
-    NON_FINITE,
-    STALLED,
-    STEPS_DONE,
-    Damping,
-    Tolerance,
-    geman_mcclure,
-    init,
-    least_squares,
-    matrix_free_proposal,
-    run,
-    step,
-)
+from digitaltwin.solvers import Damping, SolverStatus, Tolerance, init, least_squares, run, step
 
 TIMES = np.linspace(0.0, 3.0, 30, dtype=np.float32)
 START = {"height": jnp.ones(()), "rest": jnp.array([1.0, 0.0])}
-PROPOSALS = [None, partial(matrix_free_proposal, iterations=9, tolerance=1e-3)]
 
 
-def problem(data, proposal=None):
+def problem(data):
     def residual(x):
         return x["height"] * jnp.exp(-x["rest"][0] * TIMES) + x["rest"][1] - data
 
-    return least_squares(residual, loss=geman_mcclure(1.0), proposal=proposal)
+    return least_squares(residual)
 
 
 def noisy(seed):
@@ -42,20 +26,19 @@ def identical(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
-@pytest.mark.parametrize("proposal", PROPOSALS)
 @pytest.mark.parametrize("tolerance", [None, Tolerance()])
-def test_a_bad_lane_leaves_the_others_bit_identical(tolerance, proposal):
+def test_a_bad_lane_leaves_the_others_bit_identical(tolerance):
     @jax.jit
     @jax.vmap
     def batch(data):
-        return run(*problem(data, proposal), START, iterations=25, tolerance=tolerance)
+        return run(*problem(data), START, iterations=25, tolerance=tolerance)
 
     good = jnp.stack([noisy(seed) for seed in range(4)])
     clean, found = batch(good), batch(good.at[1, 5].set(jnp.nan))
     others = np.array([0, 2, 3])
     assert identical(*(jax.tree.map(lambda part: part[others], result) for result in (clean, found)))
-    assert (clean.status == (STEPS_DONE if tolerance is None else CONVERGED)).all()
-    assert found.status[1] == NON_FINITE
+    assert (clean.status == (SolverStatus.STEPS_DONE if tolerance is None else SolverStatus.CONVERGED)).all()
+    assert found.status[1] == SolverStatus.NON_FINITE
     assert identical(jax.tree.map(lambda part: part[1], found.point), START), "the start is returned"
 
 
@@ -80,19 +63,19 @@ def test_tolerance_stops_early_at_the_same_steps():
     np.testing.assert_allclose(found.energies[: made + 1], all_steps.energies[: made + 1], rtol=1e-5)
     assert (found.energies[made:] == found.energies[-1]).all()
     assert found.energies.shape == (31,)
-    assert (int(all_steps.iterations), int(all_steps.status)) == (30, STEPS_DONE)
+    assert (int(all_steps.iterations), int(all_steps.status)) == (30, SolverStatus.STEPS_DONE)
 
 
 def test_steps_used_up_are_told_from_convergence():
     found = run(*problem(noisy(2)), START, iterations=2, tolerance=Tolerance())
-    assert (int(found.iterations), int(found.status)) == (2, STEPS_DONE)
+    assert (int(found.iterations), int(found.status)) == (2, SolverStatus.STEPS_DONE)
     assert run(*problem(noisy(2)), START, iterations=0, tolerance=Tolerance()).energies.shape == (1,)
 
 
 @pytest.mark.parametrize("tolerance", [None, Tolerance()])
 def test_where_no_damping_helps_the_run_stalls(tolerance):
     found = run(lambda x: x**2, lambda x, mu: x + 1.0, jnp.array(1.0), iterations=30, tolerance=tolerance)
-    assert (float(found.point), int(found.status)) == (1.0, STALLED)
+    assert (float(found.point), int(found.status)) == (1.0, SolverStatus.STALLED)
 
 
 @pytest.mark.parametrize(("start", "iterations"), [(0.0, 30), (1e8, 1)])
@@ -106,13 +89,13 @@ def test_steps_in_a_wrong_direction_do_not_converge(start, iterations):
         tolerance=Tolerance(),
         damping=Damping(start=start),
     )
-    assert found.status != CONVERGED
+    assert found.status != SolverStatus.CONVERGED
     np.testing.assert_allclose(found.point, 1.0, atol=1e-4)
 
 
 def test_a_nan_proposal_stalls_and_keeps_its_point():
     found = run(lambda x: x**2, lambda x, mu: x * jnp.nan, jnp.array(1.0), iterations=30, tolerance=Tolerance())
-    assert (float(found.point), int(found.status)) == (1.0, STALLED)
+    assert (float(found.point), int(found.status)) == (1.0, SolverStatus.STALLED)
     assert int(found.iterations) < 15
 
 
@@ -121,9 +104,9 @@ def test_a_start_of_infinite_energy_may_recover():
         return jnp.where(x > 0.0, (x - 2.0) ** 2, jnp.inf)
 
     found = run(energy, lambda x, mu: x + 1.5, jnp.array(-1.0), iterations=1)
-    assert (float(found.point), int(found.status)) == (0.5, STEPS_DONE)
+    assert (float(found.point), int(found.status)) == (0.5, SolverStatus.STEPS_DONE)
     until = run(energy, lambda x, mu: x + 1.5, jnp.array(-1.0), iterations=1, tolerance=Tolerance())
-    assert int(until.status) == STEPS_DONE, "a fall from infinity is no small one"
+    assert int(until.status) == SolverStatus.STEPS_DONE, "a fall from infinity is no small one"
 
 
 def test_damped_steps_are_short_and_settle_nothing():
@@ -136,7 +119,7 @@ def test_damped_steps_are_short_and_settle_nothing():
         tolerance=Tolerance(energy=0.05, point=0.05),
         damping=Damping(start=100.0, decay=0.9),
     )
-    assert found.status == CONVERGED
+    assert found.status == SolverStatus.CONVERGED
     assert found.iterations > 20
     assert abs(float(found.point)) < 0.05
 
@@ -145,7 +128,7 @@ def test_without_damping_every_finite_step_is_taken():
     problem = least_squares(lambda x: jnp.array([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]]))
     found = run(*problem, jnp.array([-1.2, 1.0]), iterations=10, tolerance=Tolerance(), damping=None)
     assert found.energies[1] > 10.0 * found.energies[0], "Rosenbrock's: up the wall, and down to the minimum"
-    assert found.status == CONVERGED
+    assert found.status == SolverStatus.CONVERGED
     np.testing.assert_allclose(found.point, 1.0, atol=1e-5)
 
 

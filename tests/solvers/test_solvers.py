@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from digitaltwin.solvers import dense_proposal, init, run, solve_positive_definite, step
+from digitaltwin.solvers import init, least_squares, run, solve_positive_definite, step
 
 TIMES = np.linspace(0.0, 3.0, 30)
 
@@ -17,7 +17,7 @@ def fit_decay(data, start, iterations=15):
     def residual(x):
         return decay(x, data)
 
-    return run(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), start, iterations=iterations)
+    return run(*least_squares(residual), start, iterations=iterations)
 
 
 def noisy(seed):
@@ -43,7 +43,7 @@ def test_a_linear_problem_takes_one_step():
     def residual(x):
         return jnp.float32(design) @ x - jnp.float32(data)
 
-    found, energies, *_ = run(lambda x: jnp.sum(residual(x) ** 2), dense_proposal(residual), jnp.zeros(4), iterations=1)
+    found, energies, *_ = run(*least_squares(residual), jnp.zeros(4), iterations=1)
     expected, *_ = np.linalg.lstsq(design, data)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert energies.shape == (2,)
@@ -62,10 +62,7 @@ def test_an_overshooting_step_is_rejected_and_damped():
     def residual(x):  # Gauss-Newton on atan diverges from |x| > 1.39
         return jnp.arctan(x)
 
-    def energy(x):
-        return jnp.sum(residual(x) ** 2)
-
-    propose = dense_proposal(residual)
+    energy, propose = least_squares(residual)
     far = jnp.array([3.0])
     assert energy(propose(far, jnp.zeros(()))) > energy(far), "the plain step overshoots here"
     state = step(energy, propose, init(energy, far))
