@@ -16,7 +16,7 @@ from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._observation import Photo
 from digitaltwin.fitting._status import FitStatus
 from digitaltwin.fitting._unknowns import Unknowns
-from digitaltwin.geometry import AXIS_FLIP
+from digitaltwin.geometry._camera import AXIS_FLIP
 from digitaltwin.geometry._rotations import quaternion_from_matrix
 
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from digitaltwin.geometry import Camera, matrix_from_quaternion
-from digitaltwin.geometry._rotations import compose
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._rotations import compose, matrix_from_quaternion
 
 _REST_DISTANCE_MM = 1000.0  # of the head in the result of a fit that diverged
 
