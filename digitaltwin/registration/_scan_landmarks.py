@@ -223,8 +223,9 @@ def render_scan(scan: Mesh, camera: Camera, *, size: int) -> View:
         The faces seen, and the picture.
     """
     edge = size * _FINER
-    # In units of the distance, of which the rasteriser's nearest depth does not depend on the scan's unit.
-    seen = camera_points(camera, np.asarray(scan.vertices, np.float64)) * (_FAR / camera.translation[2])
+    # The rasteriser has a nearest depth of its own, so the scan is brought to the same distance whatever its unit.
+    seen = camera_points(camera, np.asarray(scan.vertices, np.float64))
+    seen *= _FAR / np.median(seen[np.unique(scan.faces), 2])
     principal = jnp.asarray(camera.principal_point_px * _FINER, jnp.float32)
     screen = screen_points(jnp.asarray(seen, jnp.float32), float(camera.focal_px) * _FINER, principal)
     fragments = rasterize(screen, jnp.asarray(scan.faces, jnp.int32), image_hw=(edge, edge))
