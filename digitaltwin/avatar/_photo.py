@@ -7,6 +7,7 @@ be called, batched and replaced separately; nothing here computes anything.
 """
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -83,13 +84,20 @@ class Avatar:
         """
         folder = make_folder(folder)
         seconds = dict(self.report["seconds"])
-        with stage(seconds, "export"):
-            pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
-            primitives = head_primitives(self.head, self.neutral, self.neutral_parts, **pictures)
-            write_glb(folder / "avatar.glb", primitives, self.head.expression_names)
-            write_image(folder / "texture.png", self.texture)
-        with stage(seconds, "preview"):
-            write_image(folder / "preview.png", self.preview())
+
+        def export() -> None:
+            with stage(seconds, "export"):
+                pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
+                primitives = head_primitives(self.head, self.neutral, self.neutral_parts, **pictures)
+                write_glb(folder / "avatar.glb", primitives, self.head.expression_names)
+                write_image(folder / "texture.png", self.texture)
+
+        # Compressing takes one core, and as long as drawing.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            exported = pool.submit(export)
+            with stage(seconds, "preview"):
+                write_image(folder / "preview.png", self.preview())
+            exported.result()
         write_json(folder / "report.json", {**self.report, "seconds": seconds})
 
     def preview(self, size: int = 640) -> Float[np.ndarray, "rows columns 3"]:
@@ -173,22 +181,22 @@ def create_avatar(
         for sentence in doubts(result, measured):
             logging.warning("%s", sentence)
     with stage(seconds, "texture"):
-        camera = result.camera
+        camera = jax.tree.map(np.asarray, result.camera)  # on the host: nothing is compiled for two sums
         projection = project_texture(
             photo.pixels,
-            camera_points(camera, result.vertices),
+            camera_points(camera, np.asarray(result.vertices)),
             shop.head.faces,
             shop.layout,
             focal_px=camera.focal_px,
             principal_point_px=camera.principal_point_px,
         )
         skin = nearest_skin(projection)
-        texture = np.asarray(complete_texture(projection, shop.layout, jnp.asarray(skin.pixels)))
+        texture = np.asarray(complete_texture(projection, shop.layout, skin.pixels))
         left_blink, right_blink = (
             float(face.scores[shop.head.expression_names.index(f"eyeBlink{side}")]) for side in ("Left", "Right")
         )
         iris = seen_iris_colour(photo.pixels, np.asarray(face.mesh_px), left_blink=left_blink, right_blink=right_blink)
-        eye = np.asarray(eye_texture(jax.random.key(0), iris=jnp.asarray(iris)))
+        eye = np.asarray(eye_texture(0, iris=iris))
     neutral_parts = parts_vertices(shop.head, result.neutral, jnp.zeros_like(result.expression))
     report = make_report(
         shop.head, photo, face, result, measured, {"start": start, "skin": skin.name, "iris": iris}, seconds

@@ -5,6 +5,7 @@ Letters: s edge of the texture, c edge of the coarse texture.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from digitaltwin.io._programs import stored_program
@@ -23,7 +24,7 @@ _PADDING_LEVELS = 6  # islands are continued by about 64 texels, enough for four
 
 @stored_program
 def complete_texture(
-    projection: Projection, layout: TextureLayout, skin: Float[Array, "s s 3"]
+    projection: Projection, layout: TextureLayout, skin: Float[Array, "s s 3"] | Float[np.ndarray, "s s 3"]
 ) -> Float[Array, "s s 3"]:
     """Blend a photo's colours over a skin that has been matched to them, and continue the islands past their borders.
 
@@ -49,7 +50,7 @@ def complete_texture(
         >>> complete_texture(nothing_seen, layout, jnp.full((512, 512, 3), 0.6)).shape
         (512, 512, 3)
     """
-    base = linear_from_srgb(skin)
+    base = linear_from_srgb(jnp.asarray(skin))
     weight = projection.weight[..., None]
     coarse_weight, coarse_photo, coarse_base = _coarse(projection, base)
     ratio = jnp.log(jnp.maximum(coarse_photo, 1e-3)) - jnp.log(jnp.maximum(coarse_base, 1e-3))

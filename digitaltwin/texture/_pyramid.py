@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+_FEW = 256  # rows and columns of a picture that takes no time, however it is doubled
+
 
 def halve(picture: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     """Mean of each 2 x 2 square."""
@@ -28,12 +30,18 @@ def halve_to(picture: Float[Array, "h w c"], size: int) -> Float[Array, "size si
 def double(picture: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     """Twice the size, bilinear between centres, borders continued."""
     for axis in (0, 1):
-        last = picture.shape[axis] - 1
-        middle = functools.partial(jax.lax.slice_in_dim, picture, axis=axis)
-        before = jnp.concatenate([middle(0, 1), middle(0, last)], axis=axis)
-        after = jnp.concatenate([middle(1, last + 1), middle(last, last + 1)], axis=axis)
+        size = picture.shape[axis]
+        if size <= _FEW:
+            # Each pixel twice, then the mean (1 2 1) / 4 of neighbours: the same, slower to run, quicker to compile.
+            twice = jnp.take(picture, np.clip(np.arange(-1, 2 * size + 1) // 2, 0, size - 1), axis=axis, mode="clip")
+            first, second, third = (jax.lax.slice_in_dim(twice, k, k + 2 * size, axis=axis) for k in range(3))
+            picture = 0.25 * (first + third) + 0.5 * second
+            continue
+        part = functools.partial(jax.lax.slice_in_dim, picture, axis=axis)
+        before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis=axis)
+        after = jnp.concatenate([part(1, size), part(size - 1, size)], axis=axis)
         pair = jnp.stack([0.25 * before + 0.75 * picture, 0.75 * picture + 0.25 * after], axis=axis + 1)
-        picture = pair.reshape(*picture.shape[:axis], 2 * (last + 1), *picture.shape[axis + 1 :])
+        picture = pair.reshape(*picture.shape[:axis], 2 * size, *picture.shape[axis + 1 :])
     return picture
 
 

@@ -109,7 +109,7 @@ def nearest_skin(projection: Projection) -> Skin:
     """
     paths = skin_paths()
     distances = skin_distances(projection, np.stack([_thumbnail(path) for path in paths]))
-    return load_skin(paths[int(np.argmin(distances))], size=projection.weight.shape[0])
+    return load_skin(paths[int(np.argmin(np.asarray(distances)))], size=projection.weight.shape[0])
 
 
 @stored_program
