@@ -8,6 +8,7 @@ be called, batched and replaced separately; nothing here computes anything.
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -94,7 +95,7 @@ class Avatar:
 
         # Compressing takes one core, and as long as drawing.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            exported = pool.submit(export)
+            exported = pool.submit(copy_context().run, export)  # whoever listens to stages hears of this one too
             with stage(seconds, "preview"):
                 write_image(folder / "preview.png", self.preview())
             exported.result()
