@@ -28,12 +28,12 @@ def corresponding_points(
     """Find where a prediction's vertices belong on a scan, by non-rigid ICP.
 
     Args:
-        comparison: Of the two, aligned and cropped, by :func:`digitaltwin.evaluation.compare_trees`.
+        comparison: Prediction and scan, aligned and cropped, by :func:`digitaltwin.evaluation.compare_trees`.
         faces: The prediction's triangles.
         scan: The scan [mm].
         landmarks: The same points on prediction and scan, each in its own frame; the more, the better. Where either
             is not finite, both are left out.
-        config: Of the non-rigid ICP.
+        config: The configuration of the non-rigid ICP.
 
     Returns:
         For every vertex, in the scan's frame [mm]. A second or two for some thousand vertices.

@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
     scan_areas: Float[np.ndarray, " s"]
     """The same of the scan's vertices."""
     complexity: "Complexity"
-    """Of the prediction."""
+    """The prediction's complexity."""
 
     @property
     def placement(self) -> Similarity:
@@ -86,7 +86,8 @@ def compare_surfaces(
         landmarks: The same points on prediction and scan, such as the seven of
             :data:`digitaltwin.head.markup.ALIGNMENT`. With them the prediction is aligned by landmarks and then by
             closest points; without it stays where it is.
-        nose_tip: Of the scan; with ``crop_mm`` only what lies within that distance of it counts, alignment included.
+        nose_tip: The scan's nose tip; with ``crop_mm`` only what lies within that distance of it counts, in the
+            alignment too.
         crop_mm: That distance.
         icp: Numbers of the alignment.
 
@@ -119,13 +120,13 @@ def compare_trees(
     icp: IcpConfig | None = None,
     count_borders: bool = False,
 ) -> Comparison:
-    """Compare surfaces whose trees stand, as :func:`compare_surfaces` does: for several crops of the same pair.
+    """Compare surfaces whose trees are built already, as :func:`compare_surfaces` does, for several crops of a pair.
 
     Args:
         prediction: Its surface.
         scan: The scan's.
         landmarks: The same points on prediction and scan; without them nothing is aligned.
-        nose_tip: Of the scan, or another centre of what counts.
+        nose_tip: The scan's nose tip, or another centre of what counts.
         crop_mm: Distance from it up to which vertices count.
         icp: Numbers of the alignment.
         count_borders: Whether distances count whose closest point lies on a border, in the alignment too.
@@ -173,7 +174,7 @@ def compare_trees(
     placed = aligned.apply(prediction.vertices)
 
     def distances(points: np.ndarray, counts: np.ndarray, other: SurfaceTree) -> tuple[np.ndarray, np.ndarray]:
-        """In the other surface's own frame, where its tree stands; NaN where they do not count."""
+        """In the other surface's own frame, where its tree was built; NaN where they do not count."""
         apart, signed = np.full((2, len(points)), np.nan)
         asked = np.flatnonzero(counts)
         positions, closest = other.closest(points[asked])
@@ -251,7 +252,7 @@ def armse(
         scan_vertices: The scan's vertices [s 3] in millimetres.
         scan_faces: Its triangles.
         landmarks: The same points on prediction and scan; without them nothing is aligned.
-        nose_tip: Of the scan.
+        nose_tip: The scan's nose tip.
         crop_mm: Distance from the nose tip up to which vertices count; the paper's are 80 to 110.
         icp: Numbers of the alignment.
         by_area: Whether a vertex counts by its faces' areas, so that the number does not depend on where a mesh is

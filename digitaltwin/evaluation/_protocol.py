@@ -90,7 +90,7 @@ class PairScore(NamedTuple):
     errors: PairErrors
     """For each crop [mm]."""
     complexity: Complexity
-    """Of the prediction, for each crop."""
+    """The prediction's complexity, for each crop."""
     comparison: Comparison
     """At the largest crop, for pictures."""
 

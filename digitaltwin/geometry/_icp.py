@@ -1,6 +1,6 @@
 """Iterated closest points (ICP): the rigid map, or similarity, that takes one surface onto another.
 
-Landmarks bring the two near (:func:`digitaltwin.geometry.procrustes_alignment`). Then every point is pulled towards the
+Landmarks bring the two near (:func:`digitaltwin.geometry.procrustes_alignment`). Then every point is drawn towards the
 tangent plane of the other surface where that is closest (point to plane, Chen and Medioni 1992), the farthest of them
 left out (Chetverikov et al. 2002), as are such whose closest point lies on the other's border or faces elsewhere.
 
@@ -35,7 +35,7 @@ class IcpConfig:
     iterations: int = 60
     """At most; 0 leaves it at the landmarks' alignment."""
     with_scale: bool = False
-    """Whether the size is free. A method that claims to measure millimetres is judged without."""
+    """Whether a similarity is fitted, its size free. A method that claims to measure millimetres is scored without."""
     trimmed: float = 0.1
     """Share of the correspondences, the farthest, that are left out."""
     fixed_after: int = 30
@@ -45,8 +45,8 @@ class IcpConfig:
     tolerance_mm: float = 1e-4
     """Stop when no point moves further in an iteration."""
     from_scan: bool = False
-    """Whether the scan's points are laid on the prediction, by least squares of their distances in the scan's unit, as
-    NoW does; else the prediction's are laid on the tangent planes of the scan."""
+    """Whether the scan's points are aligned with the prediction, by least squares of their distances in the scan's
+    unit, as NoW does; else the prediction's are aligned with the tangent planes of the scan."""
 
     def __post_init__(self) -> None:
         check_ranges(

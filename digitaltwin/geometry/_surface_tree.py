@@ -48,7 +48,7 @@ class SurfaceTree:
         vertices: [v 3], float64.
         faces: [f 3].
         normals: Unit normals of the faces [f 3], by their corners' order.
-        areas: Of the faces [f].
+        areas: Areas of the faces [f].
     """
 
     def __init__(self, vertices: Shaped[np.ndarray, "..."], faces: Shaped[np.ndarray, "..."], *, name: str = "mesh"):
@@ -57,7 +57,7 @@ class SurfaceTree:
         Args:
             vertices: Positions.
             faces: Triangles.
-            name: Of the mesh, for messages.
+            name: Name of the mesh, for messages.
 
         Raises:
             InputError: Shapes other than [v 3] and [f 3], no face with an area, indices out of range, or positions
@@ -197,31 +197,31 @@ class SurfaceTree:
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
         return found, SurfacePoints(index, weights / weights.sum(axis=1, keepdims=True))
 
-    def smooth_normals(self, places: SurfacePoints) -> Float[np.ndarray, "n 3"]:
+    def smooth_normals(self, points: SurfacePoints) -> Float[np.ndarray, "n 3"]:
         """Interpolate unit normals between those of the vertices, so that they turn without jumps from face to face.
 
         Args:
-            places: Points of this surface.
+            points: Points of this surface.
 
         Returns:
             Unit normals [n 3]; a face's own where those of its corners cancel.
         """
-        corners = self.vertex_normals[self.faces[places.faces]]
-        normals = np.einsum("nk,nkd->nd", places.barycentric, corners)
+        corners = self.vertex_normals[self.faces[points.faces]]
+        normals = np.einsum("nk,nkd->nd", points.barycentric, corners)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
-        return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[places.faces])
+        return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), self.normals[points.faces])
 
-    def on_rim(self, places: SurfacePoints) -> Bool[np.ndarray, " n"]:
+    def on_rim(self, points: SurfacePoints) -> Bool[np.ndarray, " n"]:
         """Tell which points lie on the border, where what is closest says nothing of how far two surfaces are.
 
         Args:
-            places: Points of this surface.
+            points: Points of this surface.
 
         Returns:
             A mask: true on an edge that only one face has.
         """
-        opposite = places.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
-        return np.any(self._rim[places.faces] & (opposite < 1e-9), axis=1)
+        opposite = points.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
+        return np.any(self._rim[points.faces] & (opposite < 1e-9), axis=1)
 
 
 def _on_one_face(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, "f 3"]:

@@ -42,7 +42,7 @@ def read_landmarks(
 
     Args:
         path: A file as above; of a .csv a first row of other names is a heading.
-        vertices: Of the mesh.
+        vertices: The mesh's vertices, for files that name them by number.
         names: Those wanted. A file without names holds just these in their order.
 
     Returns:

@@ -57,7 +57,7 @@ def fit_identity(
         start: The pose to begin with; its scale is kept.
         weights: Weight of the surface at each vertex, 0 to 1; by default 1 everywhere.
         landmarks: Points of the skin, and where they are on the surface [mm]; those not finite are left out.
-        template: The mean head as a surface, if it stands already.
+        template: The mean head as a surface, if it has been made already.
         config: Numbers of the iteration.
 
     Returns:

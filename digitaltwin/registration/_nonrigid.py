@@ -56,7 +56,7 @@ class SurfaceSample(NamedTuple):
     normals: Float[np.ndarray, "n 3"]
     """Unit normals there."""
     areas: Float[np.ndarray, " n"]
-    """The area that each stands for [mm^2]."""
+    """The area that each represents [mm^2]."""
 
 
 class _Constraints(NamedTuple):

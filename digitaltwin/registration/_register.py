@@ -53,7 +53,7 @@ class Registration(NamedTuple):
     scan_from_head: Similarity
     """From the head frame to the scan's own frame and unit."""
     unit: str
-    """Of the scan, as inferred from its landmarks: a key of UNITS_MM, or "unknown"."""
+    """The scan's unit, as inferred from its landmarks: a key of UNITS_MM, or "unknown"."""
     faces_flipped: bool
     """Whether the scan's faces pointed inwards."""
     scan: SurfaceTree

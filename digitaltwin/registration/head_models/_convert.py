@@ -104,7 +104,7 @@ class _Correspondence(NamedTuple):
     registered: Float[np.ndarray, "w 3"]
     """The shipped skin, registered to it."""
     on_shipped: SurfacePoints
-    """Of the other's vertices, on the shipped skin."""
+    """The other's vertices, on the shipped skin."""
 
 
 def convert_head_model(
@@ -403,9 +403,9 @@ def _register_mean(other: LinearHeadModel, head: HeadModel, config: Registration
     )
 
 
-def _rows(head: HeadModel, places: SurfacePoints) -> sp.csr_array:
+def _rows(head: HeadModel, points: SurfacePoints) -> sp.csr_array:
     """Interpolation of the shipped skin's vertex values [v w]."""
-    return places.matrix(np.asarray(head.faces), len(head.mean))
+    return points.matrix(np.asarray(head.faces), len(head.mean))
 
 
 def _each(rows: sp.csr_array, moved: Float[np.ndarray, "m v 3"]) -> Float[np.ndarray, "m p 3"]:
@@ -421,8 +421,8 @@ def _moved_anchors(head: HeadModel, anchors: SurfacePoints, both: _Correspondenc
     normals = SurfaceTree(both.registered, np.asarray(head.faces), name="skin").vertex_normals
     points, facing = (np.einsum("kc,kcx->kx", weights, values[corners]) for values in (both.registered, normals))
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-30)
-    places = normal_compatible_points(points, facing, both.vertices, both.faces)
-    return SurfacePoints(jnp.asarray(places.faces, jnp.int32), jnp.asarray(places.barycentric, jnp.float32))
+    found = normal_compatible_points(points, facing, both.vertices, both.faces)
+    return SurfacePoints(jnp.asarray(found.faces, jnp.int32), jnp.asarray(found.barycentric, jnp.float32))
 
 
 def _moved_regions(head: HeadModel, both: _Correspondence) -> Regions:
