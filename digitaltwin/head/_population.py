@@ -40,7 +40,7 @@ TABLE_1: Mapping[str, tuple[int, int]] = {
 """Training and test subjects of each group (the paper's Table 1)."""
 
 DISTANCE_BOUND = 1.4
-"""Largest :func:`distance` of a subject."""
+"""Largest ``distance`` of a subject."""
 
 
 @jax.tree_util.register_dataclass
@@ -114,7 +114,7 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
     """Read subjects, by default those that ship with the package.
 
     Args:
-        path: File written by :func:`save_subjects`.
+        path: File written by ``save_subjects``.
 
     Returns:
         The subjects, those for training first.
