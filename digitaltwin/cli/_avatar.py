@@ -282,10 +282,7 @@ def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 COMMAND = Command(
-    usage="digitaltwin PHOTO [--out=DIR]\n"
-    "digitaltwin PHOTO PHOTO ... [--out=DIR]\n"
-    "digitaltwin FOLDER [--out=DIR]\n"
-    "digitaltwin register|evaluate|fit --help",
+    usage="digitaltwin PHOTO [--out=DIR]\ndigitaltwin PHOTO PHOTO ... [--out=DIR]\ndigitaltwin FOLDER [--out=DIR]",
     description=f"""\
 Turn a photo of a face into a textured, rigged head: {", ".join(FILES)}.
 

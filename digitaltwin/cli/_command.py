@@ -218,7 +218,8 @@ def _flag_texts(found: Iterable[flags.Flag]) -> str:
             choices = getattr(flag.parser, "enum_values", None)
             shown = f"--{flag.name}={'|'.join(choices) if choices else flag.name.split('_')[0].upper()}"
         default = "" if flag.default is None or flag.boolean and not flag.default else f" (default: {flag.default})"
-        lines.append(f"  {shown}\n        {flag.help}{default}")
+        text = str(flag.help)
+        lines.append(f"  {shown}\n        {text.partition('>: ')[2] if text.startswith('<') else text}{default}")
     return "\n".join(lines)
 
 

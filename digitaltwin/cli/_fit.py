@@ -48,8 +48,6 @@ def work(values: flags.FlagValues, _: list[str]) -> None:
         raise InputError(f"--out={values.out}: there is no folder {Path(values.out).parent}; make it, or name another.")
     speaker = Speaker(quiet=values.quiet)
     speaker.say(f"{landmarks or 'shipped subjects'} -> {values.out}: fits in chunks of {values.chunk}")
-    # Before anything loads it: on matrices of a few hundred rows OpenBLAS's threads get in each other's way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     seconds: dict[str, float] = {}
     with speaker.stages():
         with stage(seconds, "start"):

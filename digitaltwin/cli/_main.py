@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from digitaltwin.cli._command import Command, run
 
 COMMANDS = {
-    "avatar": "Photos into textured, rigged heads; what digitaltwin does without the name of a command.",
-    "register": "Lay the head over a scan, and take its texture over.",
+    "avatar": "Turn photos into textured, rigged heads; what digitaltwin does without the name of a command.",
+    "register": "Register a scan: bring the head's skin onto it, and transfer its texture.",
     "evaluate": "Score meshes on scans.",
     "fit": "Fit the head to a file of landmarks, millions of them.",
 }
+"""What the console script can do, by name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if arguments[:1] and arguments[0] in COMMANDS:
         return run(load_command(arguments[0]), arguments[1:])
-    return run(load_command("avatar"), arguments)
+    command = load_command("avatar")
+    listed = "\n".join(f"    digitaltwin {name:<10}{text}" for name, text in COMMANDS.items())
+    described = f"{command.description}\n\nCommands, each with --help:\n\n{listed}"
+    return run(command._replace(description=described), arguments)
 
 
 def load_command(name: str) -> Command:
