@@ -1,5 +1,5 @@
 from ._version import __version__ as __version__
 from .avatar import Avatar as Avatar
-from .avatar import Workshop as Workshop
+from .avatar import AvatarPipeline as AvatarPipeline
 from .avatar import create_avatar as create_avatar
-from .avatar import make_workshop as make_workshop
+from .avatar import make_pipeline as make_pipeline

@@ -3,14 +3,15 @@
     read photo -> face mesh, landmarks, expression -> pose, identity, expression, correction -> texture -> files
 
 :func:`create_avatar` runs it, :meth:`Avatar.save` writes the result. Every stage is a function of its own room and can
-be called, batched and replaced separately; nothing here computes anything.
+be called, batched and replaced separately; what JAX computes of a stage is one compiled program, kept on disk
+(:mod:`digitaltwin.io._programs`), and all else is NumPy.
 """
 
 import functools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,14 @@ from absl import logging
 from jaxtyping import Array, Float
 
 from digitaltwin._stages import stage
+from digitaltwin.avatar._fit_stage import fit_face, with_expression
 from digitaltwin.avatar._report import UNUSABLE_PERCENT, doubts, make_report, residuals
 from digitaltwin.export import head_primitives, preview, write_glb
-from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.geometry import camera_points
-from digitaltwin.head import HeadModel, express, load_head, parts_vertices
+from digitaltwin.fitting import FitConfig, FitResult, Fitter, GroupMeans, MeanHead, Shape, make_fitter
+from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io import Photo, photo_from_array, read_image, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
+from digitaltwin.io._store import note_programs_stored
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
 from digitaltwin.render import head_meshes
 from digitaltwin.texture import (
@@ -39,21 +41,19 @@ from digitaltwin.texture import (
 )
 from digitaltwin.types import InputError
 
-_FIT_PROBLEMS = {
-    1: "the landmarks are not finite",
-    2: "too few landmarks were found",
-    3: "the head would lie behind the camera",
-    4: "the fit did not converge",
-}
 
-
-class Workshop(NamedTuple):
-    """What all avatars of one configuration share; made by :func:`make_workshop`."""
+@dataclass(frozen=True)
+class AvatarPipeline:
+    """Prepared data that all avatars of one configuration share; :func:`make_pipeline` makes it."""
 
     head: HeadModel
+    """The head model."""
     perception: Perception
+    """The networks that detect the face."""
     fitter: Fitter
+    """The model prepared for the fit."""
     layout: TextureLayout
+    """Texels of the skin, at the size of the texture."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,21 @@ class Avatar:
     """A textured, rigged head and how it came about."""
 
     head: HeadModel
+    """The head model."""
     photo: Photo
+    """The photo it was made from."""
     face: FaceLandmarks
+    """The face that was detected in it."""
     fit: FitResult
+    """The fit to its landmarks."""
     neutral: Float[np.ndarray, "v 3"]
     """The person's neutral skin [mm], head frame."""
     neutral_parts: Float[np.ndarray, "p 3"]
+    """Interior, eyeballs, teeth and tongue without expression [mm], head frame."""
     texture: Float[np.ndarray, "s s 3"]
-    """sRGB, of skin and interior."""
+    """Texture of skin and interior, sRGB."""
     eye_texture: Float[np.ndarray, "r r 3"]
-    """sRGB, of both eyeballs."""
+    """Texture of both eyeballs, sRGB."""
     report: dict[str, Any]
     """Every fitted value, residuals, seconds of each stage, versions: what ``report.json`` holds."""
 
@@ -78,85 +83,135 @@ class Avatar:
         """Write ``avatar.glb``, ``texture.png``, ``preview.png`` and ``report.json``.
 
         Args:
-            folder: made if it is missing.
+            folder: Where to; made if it is missing. Files of these names are replaced.
 
         Raises:
-            InputError: the folder cannot be written to.
+            InputError: The folder cannot be written to.
         """
         folder = make_folder(folder)
         seconds = dict(self.report["seconds"])
-
-        def export() -> None:
-            with stage(seconds, "export"):
-                pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
-                primitives = head_primitives(self.head, self.neutral, self.neutral_parts, **pictures)
-                write_glb(folder / "avatar.glb", primitives, self.head.expression_names)
-                write_image(folder / "texture.png", self.texture)
-
-        # Compressing takes one core, and as long as drawing.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            exported = pool.submit(copy_context().run, export)  # whoever listens to stages hears of this one too
+        # GLB and texture are encoded while the preview is rendered.
+        with ThreadPoolExecutor(2) as threads:
+            files = [threads.submit(self._write_glb, folder / "avatar.glb")]
+            files += [threads.submit(write_image, folder / "texture.png", self.texture)]
             with stage(seconds, "preview"):
                 write_image(folder / "preview.png", self.preview())
-            exported.result()
+            with stage(seconds, "export"):
+                for file in files:
+                    file.result()
         write_json(folder / "report.json", {**self.report, "seconds": seconds})
+        note_programs_stored()
+
+    def _write_glb(self, path: FilePath) -> None:
+        pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
+        primitives = head_primitives(self.head, self.neutral, self.neutral_parts, **pictures)
+        write_glb(path, primitives, self.head.expression_names)
 
     def preview(self, size: int = 640) -> Float[np.ndarray, "rows columns 3"]:
-        """The photo with the fitted mesh over it, then front, three-quarter and side view, the expression on."""
-        expression = self.fit.expression
-        skin = express(self.head, jnp.asarray(self.neutral), expression)
-        parts = parts_vertices(self.head, jnp.asarray(self.neutral), expression)
+        """Render the photo with the fitted mesh over it, then front, three-quarter and side view with the expression.
+
+        Args:
+            size: Edge of each of the four squares [px].
+
+        Returns:
+            An sRGB picture, ``[size, 4 size, 3]``.
+        """
+        skin, parts = with_expression(self.head, jnp.asarray(self.neutral), self.fit.expression)
         pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
         meshes = head_meshes(self.head, np.asarray(skin), np.asarray(parts), **pictures)
         return preview(self.photo.pixels, meshes, self.fit.camera, size=size)
 
 
-def make_workshop(
+def make_pipeline(
     head: HeadModel | None = None, *, config: FitConfig | None = None, texture_size: int = 2048
-) -> Workshop:
+) -> AvatarPipeline:
     """Prepare what no photo changes: networks, factorised correction field, texels of the atlas.
 
     Args:
-        head: the shipped one by default.
-        config: of the fit. ``shape="basis"`` and ``shape="groups"`` need ``fit_identity``; for a shape that is given,
-            it decides whether the identity may still move.
-        texture_size: edge of the texture [texels], a power of two of at least 512.
+        head: The head model; the shipped one by default.
+        config: Configuration of the fit. The starts ``MeanHead()`` and ``GroupMeans()`` need ``fit_identity``; for a
+            shape that is given, it decides whether the identity may still move.
+        texture_size: Edge of the texture [texels], a power of two of at least 512.
+
+    Returns:
+        The pipeline, for any number of calls of :func:`create_avatar`.
+
+    Raises:
+        InputError: The texture's size is none of these.
+
+    Example:
+        >>> pipeline = make_pipeline(texture_size=512)
+        >>> pipeline.layout.covered.shape
+        (512, 512)
     """
     head = load_head() if head is None else head
     config = FitConfig() if config is None else config
-    return Workshop(head, load_perception(), make_fitter(head, config), make_layout(head, size=texture_size))
+    return AvatarPipeline(head, load_perception(), make_fitter(head, config), make_layout(head, size=texture_size))
+
+
+def make_workshop(
+    head: HeadModel | None = None, *, config: FitConfig | None = None, texture_size: int = 2048
+) -> AvatarPipeline:
+    """Deprecated name of :func:`make_pipeline`.
+
+    Args:
+        head: See there.
+        config: See there.
+        texture_size: See there.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        InputError: See there.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(action="ignore"):
+        ...     pipeline = make_workshop(texture_size=512)
+        >>> type(pipeline).__name__
+        'AvatarPipeline'
+    """
+    warnings.warn("make_workshop is now called make_pipeline.", DeprecationWarning, stacklevel=2)
+    return make_pipeline(head, config=config, texture_size=texture_size)
 
 
 @functools.lru_cache(maxsize=2)  # a layout of 2048 texels holds about 100 MB
-def _default_workshop(texture_size: int, fit_identity: bool) -> Workshop:
-    return make_workshop(config=FitConfig(fit_identity=fit_identity), texture_size=texture_size)
+def _default_pipeline(texture_size: int, fit_identity: bool) -> AvatarPipeline:
+    return make_pipeline(config=FitConfig(fit_identity=fit_identity), texture_size=texture_size)
 
 
 def create_avatar(
     image: FilePath | Photo | Float[np.ndarray, "h w 3"] | np.ndarray,
     *,
     focal_px: float | None = None,
-    shape: Literal["basis", "groups"] | Float[Array, "v 3"] = "basis",
+    start: MeanHead | GroupMeans | Shape | None = None,
     texture_size: int = 2048,
-    workshop: Workshop | None = None,
+    pipeline: AvatarPipeline | None = None,
+    shape: str | Float[Array, "v 3"] | None = None,
+    workshop: AvatarPipeline | None = None,
 ) -> Avatar:
     """Turn one photo of a face into a textured, rigged head.
 
     Args:
-        image: a file, or pixels: float sRGB in [0, 1] or uint8, [h w 3]. Of several faces the largest counts.
-        focal_px: focal length in pixels of the image; EXIF's, or else an estimate, by default.
-        shape: ``"basis"`` fits the identity coefficients of the head model along with everything else, as classical
-            morphable model fitting does, from the mean head. ``"groups"`` does so from the mean of each of the head's
-            groups and keeps the fit of the lowest energy; it seldom is the person's group (docs/accuracy.md). An array
-            is taken as the neutral shape [mm], as a trained decoder predicts it.
-        texture_size: edge of the texture [texels], a power of two of at least 512; ignored with ``workshop``.
-        workshop: of :func:`make_workshop`, for another head model or configuration.
+        image: A file, or pixels: float sRGB in [0, 1] or uint8, [h w 3]. Of several faces the largest counts.
+        focal_px: Focal length in pixels of the image; EXIF's, or else an estimate, by default.
+        start: Where the fit starts from. ``MeanHead()``, the default, fits the identity coefficients of the head model
+            along with everything else, as classical morphable model fitting does. ``GroupMeans()`` does so from the
+            mean of each of the head's groups and keeps the fit of the lowest energy; that seldom is the person's group
+            (docs/accuracy.md). ``Shape(vertices)`` takes the neutral shape [mm] as given, as a trained decoder
+            predicts it.
+        texture_size: Edge of the texture [texels], a power of two of at least 512; ignored with ``pipeline``.
+        pipeline: What :func:`make_pipeline` has made, for another head model or configuration.
+        shape: Deprecated: ``"basis"`` is ``start=MeanHead()``, ``"groups"`` is ``start=GroupMeans()``, an array is
+            ``start=Shape(array)``.
+        workshop: Deprecated name of ``pipeline``.
 
     Returns:
         The avatar.
 
     Raises:
-        InputError: the image cannot be read, shows no usable face, or an argument does not fit.
+        InputError: The image cannot be read, shows no usable face, or an argument does not fit.
 
     Example:
         >>> from digitaltwin.io.assets import asset_path
@@ -164,47 +219,62 @@ def create_avatar(
         >>> avatar.texture.shape, avatar.report["face"]["count"]
         ((512, 512, 3), 1)
     """
+    if shape is not None:
+        warnings.warn(
+            "create_avatar(shape=) is now start=MeanHead() | GroupMeans() | Shape(vertices).",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        start = _start_of(shape)
+    if workshop is not None:
+        warnings.warn("create_avatar(workshop=) is now pipeline=.", DeprecationWarning, stacklevel=2)
+        pipeline = workshop
+    start = MeanHead() if start is None else start
     seconds: dict[str, float] = {}
     with stage(seconds, "read"):
         photo = _as_photo(image, focal_px)
     with stage(seconds, "prepare"):
-        shop = _default_workshop(texture_size, isinstance(shape, str)) if workshop is None else workshop
+        if pipeline is None:
+            pipeline = _default_pipeline(texture_size, not isinstance(start, Shape))
+        head = pipeline.head
     with stage(seconds, "landmarks"):
-        face = detect_landmarks(photo.pixels, perception=shop.perception)
+        face = detect_landmarks(photo.pixels, perception=pipeline.perception)
     with stage(seconds, "fit"):
-        result, start = _fit(shop, photo, face, shape)
-        measured = residuals(shop.head, shop.fitter, face, result)
+        fitted = fit_face(head, pipeline.fitter, photo, face, start)
+        measured = residuals(fitted)
         if measured["held_out_mesh_points"] > UNUSABLE_PERCENT:
             raise InputError(
                 f"image: the head could not be fitted (off by {measured['held_out_mesh_points']:.0f} % of the eye "
                 "distance); take a photo that shows the whole face from the front."
             )
+        result = fitted.result
         for sentence in doubts(result, measured):
             logging.warning("%s", sentence)
+        still = jnp.asarray(np.zeros(result.expression.shape, np.float32))
+        _, neutral_parts = with_expression(head, result.neutral, still)
     with stage(seconds, "texture"):
-        camera = jax.tree.map(np.asarray, result.camera)  # on the host: nothing is compiled for two sums
         projection = project_texture(
             photo.pixels,
-            camera_points(camera, np.asarray(result.vertices)),
-            shop.head.faces,
-            shop.layout,
-            focal_px=camera.focal_px,
-            principal_point_px=camera.principal_point_px,
+            fitted.posed,
+            head.faces,
+            pipeline.layout,
+            focal_px=float(result.camera.focal_px),
+            principal_point_px=np.asarray(result.camera.principal_point_px),
         )
         skin = nearest_skin(projection)
-        texture = np.asarray(complete_texture(projection, shop.layout, skin.pixels))
-        left_blink, right_blink = (
-            float(face.scores[shop.head.expression_names.index(f"eyeBlink{side}")]) for side in ("Left", "Right")
+        texture = np.asarray(complete_texture(projection, pipeline.layout, skin.pixels))
+        scores = dict(zip(head.expression_names, np.asarray(face.scores).tolist()))
+        iris = seen_iris_colour(
+            photo.pixels,
+            np.asarray(face.mesh_px),
+            left_blink=scores["eyeBlinkLeft"],
+            right_blink=scores["eyeBlinkRight"],
         )
-        iris = seen_iris_colour(photo.pixels, np.asarray(face.mesh_px), left_blink=left_blink, right_blink=right_blink)
         eye = np.asarray(eye_texture(0, iris=iris))
-    neutral_parts = parts_vertices(shop.head, result.neutral, jnp.zeros_like(result.expression))
-    report = make_report(
-        shop.head, photo, face, result, measured, {"start": start, "skin": skin.name, "iris": iris}, seconds
-    )
-    return Avatar(
-        shop.head, photo, face, result, np.asarray(result.neutral), np.asarray(neutral_parts), texture, eye, report
-    )
+    choices = {"start": fitted.start, "skin": skin.name, "iris": iris}
+    report = make_report(head, photo, face, result, measured, choices, seconds)
+    neutral = np.asarray(result.neutral)
+    return Avatar(head, photo, face, result, neutral, np.asarray(neutral_parts), texture, eye, report)
 
 
 def _as_photo(image: Any, focal_px: float | None) -> Photo:
@@ -215,27 +285,10 @@ def _as_photo(image: Any, focal_px: float | None) -> Photo:
     return read_image(image, focal_px=focal_px)
 
 
-def _fit(
-    shop: Workshop, photo: Photo, face: FaceLandmarks, shape: Literal["basis", "groups"] | Float[Array, "v 3"]
-) -> tuple[FitResult, str]:
-    """The fit and what it started from."""
-    size = jnp.asarray(photo.pixels.shape[:2])
-    options: dict[str, Any] = {"scores": face.scores, "focal_px": photo.focal_px}
+def _start_of(shape: Any) -> MeanHead | GroupMeans | Shape:
+    """The start that the deprecated argument ``shape`` names."""
     if isinstance(shape, str):
         if shape not in ("basis", "groups"):
             raise InputError(f"shape: {shape!r} is no way to find one; give 'basis', 'groups' or an array of vertices.")
-        if not shop.fitter.config.fit_identity:
-            raise InputError(
-                "workshop: its fitter holds the identity; make it with fit_identity=True, or give a shape."
-            )
-        if shape == "groups":
-            best = fit_groups(shop.fitter, face.landmarks_px, size, **options)
-            result, start = best.result, f"mean of {shop.head.group_names[int(best.group)]}"
-        else:
-            result, start = fit(shop.fitter, shop.fitter.mean, face.landmarks_px, size, **options), "mean head"
-    else:
-        result, start = fit(shop.fitter, jnp.asarray(shape), face.landmarks_px, size, **options), "given shape"
-    status = int(result.status)
-    if status != OK:
-        raise InputError(f"image: {_FIT_PROBLEMS[status]} (status {status}); take a sharper photo from the front.")
-    return result, start
+        return MeanHead() if shape == "basis" else GroupMeans()
+    return Shape(jnp.asarray(shape))

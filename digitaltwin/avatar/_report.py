@@ -1,19 +1,19 @@
 """What ``report.json`` holds: every fitted value, residuals, seconds of each stage, versions."""
 
+import functools
 import math
 import platform
 from importlib import metadata
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from digitaltwin._version import __version__
-from digitaltwin.fitting import FitResult, Fitter, predict_landmarks
-from digitaltwin.fitting._residuals import outer_eye_distance_px, relative_rms, reprojection_errors_px
+from digitaltwin.avatar._fit_stage import FittedFace
+from digitaltwin.fitting import FitResult
 from digitaltwin.head import HeadModel
-from digitaltwin.head.markup import MESH_OVAL, MESH_POINT_COUNT
+from digitaltwin.head.markup import LEFT_EYE_OUTER, MESH_OVAL, MESH_POINT_COUNT, RIGHT_EYE_OUTER
 from digitaltwin.io import Photo
 from digitaltwin.perception import FaceLandmarks
 from digitaltwin.perception._landmarks import load_landmark_table
@@ -21,51 +21,52 @@ from digitaltwin.perception._landmarks import load_landmark_table
 MAX_TURN_DEGREES = 45.0
 """A face turned further hides half of itself."""
 DOUBTFUL_PERCENT = 3.0
-"""Held-out residual of a good fit, at most ..."""
+"""The largest held-out residual of a good fit."""
 UNUSABLE_PERCENT = 8.0
-"""... and of one that is of any use."""
+"""The largest held-out residual of a fit that is of any use."""
 
 
-def residuals(head: HeadModel, fitter: Fitter, face: FaceLandmarks, result: FitResult) -> dict[str, Any]:
-    """How well a fit explains what was read off the photo.
+def residuals(fitted: FittedFace) -> dict[str, Any]:
+    """Say how well a fit explains what was detected in the photo.
 
     Root mean squares in percent of the outer eye distance: over the 104 landmarks, the contour's against the head's
-    outline; over the mesh points that no
-    landmark is read off, which judge a fit that did not see them; over the face oval, which slides on the skin. And the
-    size of the correction field [mm].
-    """
-    camera = result.camera
-    eye_px = outer_eye_distance_px(face.landmarks_px)
-    landmarks = jnp.asarray(face.landmarks_px)
-    seen = predict_landmarks(fitter, camera, result.neutral, result.expression, near=landmarks)
-    landmark_error = jnp.linalg.norm(seen - landmarks, axis=1)
-    mesh = head.mesh_points.interpolate(result.vertices, head.faces)
-    mesh_error = reprojection_errors_px(camera, mesh, face.mesh_px[:MESH_POINT_COUNT, :2])
-    correction = np.linalg.norm(result.correction, axis=1)
+    outline; over the mesh points from which no landmark is read, which judge a fit that did not see them; over the face
+    oval, which slides on the skin. And the size of the correction field [mm].
 
-    def percent(errors_px: Float[Array, " n"]) -> float:
-        return round(100 * float(relative_rms(errors_px, eye_px)), 3)
+    Args:
+        fitted: The fit.
+
+    Returns:
+        The numbers, ready for JSON.
+    """
+    correction = np.linalg.norm(np.asarray(fitted.result.correction), axis=1)
+
+    def percent(errors_px: Float[np.ndarray, " n"]) -> float:
+        return round(100 * float(np.sqrt(np.mean(errors_px.astype(np.float64) ** 2))) / fitted.eye_distance_px, 3)
 
     return {
         "unit": "percent of the outer eye distance, root mean square",
-        "landmarks": percent(landmark_error),
-        "held_out_mesh_points": percent(mesh_error[held_out_points()]),
-        "face_oval": percent(mesh_error[np.array(MESH_OVAL)]),
-        "landmarks_px": _rounded(landmark_error, 3),
+        "landmarks": percent(fitted.landmark_errors_px),
+        "held_out_mesh_points": percent(fitted.mesh_errors_px[held_out_points()]),
+        "face_oval": percent(fitted.mesh_errors_px[np.array(MESH_OVAL)]),
+        "landmarks_px": _rounded(fitted.landmark_errors_px, 3),
         "correction_p95_mm": round(float(np.percentile(correction, 95)), 3),
         "correction_max_mm": round(float(correction.max()), 3),
     }
 
 
 def doubts(result: FitResult, measured: dict[str, Any]) -> list[str]:
-    """What a reader of the result should know, one sentence each; empty for a good fit.
+    """Say what a reader of the result should know.
 
     Args:
-        result: the fit.
-        measured: its :func:`residuals`.
+        result: The fit.
+        measured: Its :func:`residuals`.
+
+    Returns:
+        One sentence for each doubt; none for a good fit.
     """
     sentences = []
-    turn = math.degrees(math.acos(min(1.0, float(result.rotation[2, 2]))))
+    turn = math.degrees(math.acos(min(1.0, float(np.asarray(result.rotation)[2, 2]))))
     if turn > MAX_TURN_DEGREES:
         sentences.append(
             f"the face is turned away by {turn:.0f} degrees: the far side is guessed; a photo from the front shows both"
@@ -87,19 +88,23 @@ def make_report(
     choices: dict[str, Any],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Plain numbers, lists and strings, ready for JSON.
+    """Collect what ``report.json`` holds: plain numbers, lists and strings.
 
     Args:
-        head: the model.
-        photo: the photo that was fitted.
-        face: what was read off it.
-        result: the fit.
-        measured: its :func:`residuals`.
+        head: The head model.
+        photo: The photo that was fitted.
+        face: The face that was detected in it.
+        result: The fit.
+        measured: Its :func:`residuals`.
         choices: "start" of the fit, "skin" and "iris" of the texture.
-        seconds: of each stage, by name.
+        seconds: Wall time [s] of each stage, by name.
+
+    Returns:
+        The report, ready for JSON.
     """
     camera = result.camera
-    eye_px = outer_eye_distance_px(face.landmarks_px)
+    left, right = np.asarray(face.landmarks_px)[[LEFT_EYE_OUTER, RIGHT_EYE_OUTER]]
+    eye_px = np.linalg.norm(left - right)
     height, width = photo.pixels.shape[:2]
     packages = ("jax", "jaxlib", "numpy", "scipy", "pillow", "pygltflib")
     return {
@@ -149,8 +154,9 @@ def _rounded(values: Any, digits: int = 4) -> Any:
     return np.round(np.asarray(values, np.float64), digits).tolist()
 
 
+@functools.cache
 def held_out_points() -> np.ndarray:
-    """Mesh points that no landmark is read off, the face oval left out: they judge a fit that did not see them."""
+    """Mesh points that judge a fit which did not see them: no landmark is read from them, nor are they on the oval."""
     points, weights = load_landmark_table()
     used = set(points[weights > 0].tolist()) | set(MESH_OVAL)
     return np.array([i for i in range(MESH_POINT_COUNT) if i not in used])

@@ -44,8 +44,11 @@ except ImportError:  # pragma: no cover
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_TRIED = ((0, 10), (0, 12))
-"""First and last version of JAX that executables were stored and loaded with; others only compile."""
+_TRIED = ((0, 10),)
+"""Versions of JAX that executables were stored and loaded with; others only compile, because a program that calls a
+routine which its process has not looked up ends the process."""
+_PLATFORMS = ("cpu",)
+"""Likewise for devices."""
 # Settings that change no program, parts of their names.
 _IRRELEVANT = ("cache", "log", "traceback", "pprint", "dump", "guard", "address", "distributed", "explain", "proxy")
 _CHECKED = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_check_tracer_leaks", "jax_debug_key_reuse")
@@ -222,6 +225,8 @@ def _situation(leaves: list[Any]) -> tuple[Any, ...] | None:
     if any(_setting(name) for name in _CHECKED):
         return None
     device = _default_device()
+    if device.platform not in _PLATFORMS:
+        return None
     signatures = []
     for leaf in leaves:
         if isinstance(leaf, jax.Array):
@@ -243,7 +248,7 @@ def _situation(leaves: list[Any]) -> tuple[Any, ...] | None:
 def _usable() -> bool:
     """Whether this JAX is one that programs were stored with, in a single process."""
     version = tuple(int(part) for part in jax.__version__.split(".")[:2])
-    return _xla_client is not None and _TRIED[0] <= version <= _TRIED[1] and jax.process_count() == 1
+    return _xla_client is not None and version in _TRIED and jax.process_count() == 1
 
 
 def _setting(name: str) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from digitaltwin import create_avatar
-from digitaltwin.avatar import make_workshop
+from digitaltwin.avatar import make_pipeline
 from digitaltwin.evaluation._accuracy import BASELINES, BASIS, CROP_MM, summarise, write_tables
 from digitaltwin.evaluation._cases import (
     EvaluationSubject,
@@ -167,7 +167,7 @@ def make_avatars(
     A picture that the chain refuses has a report that says why, and no prediction.
     """
     pictures, reports = make_folder(folder / "pictures"), make_folder(folder / "reports")
-    workshop = None
+    pipeline = None
     for number, subject in enumerate(tqdm(people, desc="avatars", unit=" people", disable=None)):
         for view in views:
             report = reports / f"{subject.name}-{view}.json"
@@ -181,9 +181,9 @@ def make_avatars(
                 "focal_px": float(render.camera.focal_px),
                 "distance_mm": float(render.camera.translation[2]),
             }
-            workshop = make_workshop(head, texture_size=512) if workshop is None else workshop
+            pipeline = make_pipeline(head, texture_size=512) if pipeline is None else pipeline
             try:
-                avatar = create_avatar(picture, workshop=workshop)
+                avatar = create_avatar(picture, pipeline=pipeline)
             except InputError as error:
                 write_json(report, {"truth": truth, "refused": str(error)})
                 continue

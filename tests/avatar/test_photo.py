@@ -8,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from digitaltwin import Avatar, create_avatar
+from digitaltwin.fitting import GroupMeans
 from digitaltwin.io import photo_from_array
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
@@ -66,7 +67,7 @@ def test_the_fit_is_honest(request, name):
 
 def test_a_fit_starts_at_the_mean_head_unless_told_otherwise(portrait, reference):
     assert reference.report["fit"]["start"] == "mean head"
-    start = create_avatar(portrait, texture_size=SIZE, shape="groups").report["fit"]["start"]
+    start = create_avatar(portrait, texture_size=SIZE, start=GroupMeans()).report["fit"]["start"]
     assert start in {f"mean of {name}" for name in reference.head.group_names}
 
 

@@ -42,7 +42,8 @@ class Traced:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(_programs, "_user_folder", lambda: str(tmp_path))
-    assert _programs._usable()
+    if not _programs._usable():
+        pytest.skip("programs are not stored with this version of JAX")
     # Without JAX's own cache: what comes from there cannot be stored.
     cache = _programs._setting("jax_compilation_cache_dir")
     jax.config.update("jax_compilation_cache_dir", None)
@@ -230,7 +231,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_in_processes_of_their_own(tmp_path, devices, monkeypatch):
+def test_in_processes_of_their_own(folder, tmp_path, devices, monkeypatch):
     """Linear algebra too, whose routines a process must look up before it runs a program that calls them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
