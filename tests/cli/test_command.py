@@ -67,6 +67,34 @@ def test_help_names_every_flag(capsys, command, names):
         assert name in text
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments", "problem"),
+    [
+        (
+            "avatar",
+            ["--image=absent.jpg", "--out=out", "--focal_px=900", "--texture_size=512", "--quick"],
+            "absent.jpg",
+        ),
+        ("fit", ["--landmarks=absent.npz"], "absent.npz"),
+        ("evaluate", [], "--predictions and --scans"),
+        ("register", ["--scan=absent.obj"], "absent.obj"),
+    ],
+)
+def test_verbs_of_experiments_call_the_same_commands(tmp_path, verb, arguments, problem):
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{verb}", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert problem in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_commands_leave_no_global_flag_behind():
     before = set(flags.FLAGS)
     assert main(["evaluate", "--workers=0"]) == 2
