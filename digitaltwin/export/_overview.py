@@ -53,7 +53,9 @@ def preview(
     photo = srgb_from_linear_on_host(linear_window(image, corner, edge, size))
     x = corner + (np.arange(size) + 0.5)[:, None] / scale
     on_photo = (x >= 0) & (x <= image.shape[1::-1])
-    photo = np.where((on_photo[:, 1][:, None] & on_photo[:, 0][None])[..., None], photo, np.float32(BACKDROP_SRGB))
+    photo = np.where(
+        (on_photo[:, 1][:, None] & on_photo[:, 0][None])[..., None], photo, np.array(BACKDROP_SRGB, np.float32)
+    )
     veil = np.float32(_VEIL) * alpha[0, ..., None]
     return np.concatenate([photo * (1 - veil) + pictures[0] * veil, *pictures[1:]], axis=1)
 

@@ -231,7 +231,7 @@ def _cover(
     """
     steps = np.arange(edge) + 0.5
     offset, row, column = (a.reshape(-1) for a in np.meshgrid(np.arange(len(offsets_px)), steps, steps, indexing="ij"))
-    shift = np.array(offsets_px, np.float32)[offset]
+    shift = np.array(offsets_px, np.float32)[offset.astype(int)]
     x = left[:, None] + jnp.asarray(column, jnp.float32)[None]
     y = top[:, None] + jnp.asarray(row, jnp.float32)[None]
     # The face moves under the samples, so that each sees the numbers of a picture of its own.

@@ -39,14 +39,18 @@ class Projection(NamedTuple):
 
 
 class View(NamedTuple):
-    """A square window of a photo, of a size of its own, and its camera."""
+    """A square window of a photo, of a size of its own, and its camera; on the host until a program takes it."""
 
-    linear: Float[Array, "n n 3"]
-    focal_px: Float[Array, ""]
-    principal_point_px: Float[Array, " 2"]
-    low_px: Float[Array, " 2"]
-    """The photo's corners in the window, x first: beyond them ``linear`` is made up."""
-    high_px: Float[Array, " 2"]
+    linear: Float[Array, "n n 3"] | Float[np.ndarray, "n n 3"]
+    """Linear light."""
+    focal_px: Float[Array, ""] | np.float32
+    """Focal length [px] of the window."""
+    principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"]
+    """(c_x, c_y) [px] in the window."""
+    low_px: Float[Array, " 2"] | Float[np.ndarray, " 2"]
+    """The photo's upper left corner in the window, x first: beyond it ``linear`` is made up."""
+    high_px: Float[Array, " 2"] | Float[np.ndarray, " 2"]
+    """The photo's lower right corner in the window, likewise."""
 
 
 def project_texture(
