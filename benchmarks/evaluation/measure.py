@@ -12,7 +12,8 @@ import trimesh
 
 from benchmarks import harness
 from benchmarks.refinement import refine
-from digitaltwin.evaluation import Comparison, Pair, ProtocolConfig, compare_surfaces, evaluate_pair
+from digitaltwin.evaluation import Pair, ProtocolConfig, compare_surfaces, evaluate_pair
+from digitaltwin.evaluation._metrics import Comparison
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT

@@ -16,7 +16,7 @@ import scipy.sparse.linalg as spl
 from scipy.spatial.transform import Rotation
 
 from benchmarks.fitting.problem import FLIP, IMAGE_SIZE, Layout, Photo, State
-from digitaltwin.geometry import cotangent_stiffness, lumped_mass
+from digitaltwin.geometry._laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry._topology import edges
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import LANDMARK_COUNT

@@ -14,14 +14,8 @@ from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
-from digitaltwin.registration import (
-    Registration,
-    find_landmarks,
-    nonrigid_icp,
-    register_scan,
-    scan_distances,
-    transfer_texture,
-)
+from digitaltwin.registration import find_landmarks, nonrigid_icp, register_scan, scan_distances, transfer_texture
+from digitaltwin.registration._register import Registration
 from digitaltwin.texture import make_layout
 from digitaltwin.types import Mesh
 

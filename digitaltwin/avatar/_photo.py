@@ -31,14 +31,14 @@ from digitaltwin.io._store import note_programs_stored
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
 from digitaltwin.render import head_meshes
 from digitaltwin.texture import (
-    TextureLayout,
     complete_texture,
     eye_texture,
     make_layout,
     nearest_skin,
     project_texture,
-    seen_iris_colour,
 )
+from digitaltwin.texture._eyes import seen_iris_colour
+from digitaltwin.texture._layout import TextureLayout
 from digitaltwin.types import InputError
 
 

@@ -20,18 +20,13 @@ from digitaltwin.export import head_primitives, write_glb
 from digitaltwin.head import HeadModel, load_head, parts_vertices
 from digitaltwin.io import read_landmarks, read_scan, save_arrays, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
-from digitaltwin.registration import (
-    Registration,
-    RegistrationConfig,
-    ScanDistances,
-    find_landmarks,
-    register_scan,
-    scan_distances,
-    transfer_texture,
-)
+from digitaltwin.registration import RegistrationConfig, find_landmarks, register_scan, scan_distances, transfer_texture
+from digitaltwin.registration._register import Registration, ScanDistances
 from digitaltwin.registration._scan_landmarks import front_camera, render_scan
-from digitaltwin.render import fitting_camera, head_meshes, render_portraits
-from digitaltwin.texture import Projection, complete_texture, eye_texture, make_layout, nearest_skin
+from digitaltwin.render import head_meshes
+from digitaltwin.render._portrait import fitting_camera, render_portraits
+from digitaltwin.texture import complete_texture, eye_texture, make_layout, nearest_skin
+from digitaltwin.texture._projection import Projection
 from digitaltwin.types import InputError, Mesh
 
 SATURATED_MM = 3.0

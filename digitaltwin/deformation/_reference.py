@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from digitaltwin.geometry import cotangent_stiffness
+from digitaltwin.geometry._laplacian import cotangent_stiffness
 from digitaltwin.geometry._surface import check_surface, refuse_where
 from digitaltwin.sparse import BlockedMatrix, Factor, block_matrix, factor_dense, factor_dissected, patches_of
 from digitaltwin.types import InputError

@@ -1,16 +1,9 @@
 from ._config import ProtocolConfig as ProtocolConfig
 from ._dense_correspondence import dense_correspondence_errors as dense_correspondence_errors
-from ._layouts import find_now_pairs as find_now_pairs
-from ._layouts import find_stirling_pairs as find_stirling_pairs
-from ._metrics import Comparison as Comparison
-from ._metrics import Complexity as Complexity
 from ._metrics import armse as armse
 from ._metrics import compare_surfaces as compare_surfaces
 from ._metrics import compare_trees as compare_trees
-from ._protocol import GroupErrors as GroupErrors
 from ._protocol import Pair as Pair
-from ._protocol import PairErrors as PairErrors
-from ._protocol import PairScore as PairScore
 from ._protocol import evaluate_pair as evaluate_pair
 from ._protocol import find_pairs as find_pairs
 from ._protocol import group_errors as group_errors

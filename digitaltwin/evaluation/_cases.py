@@ -19,7 +19,8 @@ from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import read_landmarks
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
-from digitaltwin.render import flat_lighting, render_mesh
+from digitaltwin.render import render_mesh
+from digitaltwin.render._shading import flat_lighting
 from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, draw_scene, render_scene
 from digitaltwin.synthesis._drawing import aim_camera
 from digitaltwin.types import Mesh

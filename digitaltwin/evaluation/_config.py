@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from digitaltwin.geometry import IcpConfig
-from digitaltwin.io import CHALLENGE_LANDMARKS, LANDMARKS
+from digitaltwin.io import LANDMARKS
+from digitaltwin.io._landmark_files import CHALLENGE_LANDMARKS
 from digitaltwin.types import check_ranges
 
 

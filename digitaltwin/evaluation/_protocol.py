@@ -28,9 +28,9 @@ from digitaltwin.evaluation._dense_correspondence import corresponding_points
 from digitaltwin.evaluation._face_region import face_region
 from digitaltwin.evaluation._metrics import Comparison, Complexity, compare_trees, root_mean_square
 from digitaltwin.geometry import SurfaceTree
-from digitaltwin.io import CHALLENGE_LANDMARKS, read_landmarks
+from digitaltwin.io import read_landmarks
 from digitaltwin.io._files import FilePath
-from digitaltwin.io._landmark_files import csv_rows
+from digitaltwin.io._landmark_files import CHALLENGE_LANDMARKS, csv_rows
 from digitaltwin.io.meshes import FORMATS, read_surface
 from digitaltwin.types import InputError
 

@@ -1,16 +1,10 @@
 from ._barycentric import SurfacePoints as SurfacePoints
 from ._camera import Camera as Camera
-from ._camera import camera_from_head as camera_from_head
 from ._camera import camera_points as camera_points
 from ._camera import project as project
 from ._icp import IcpConfig as IcpConfig
-from ._icp import IcpResult as IcpResult
 from ._icp import icp as icp
-from ._laplacian import cotangent_stiffness as cotangent_stiffness
-from ._laplacian import lumped_mass as lumped_mass
 from ._normals import vertex_normals as vertex_normals
-from ._rotations import matrix_from_rotation_vector as matrix_from_rotation_vector
 from ._similarity import Similarity as Similarity
 from ._similarity import procrustes_alignment as procrustes_alignment
-from ._smoothstep import smoothstep as smoothstep
 from ._surface_tree import SurfaceTree as SurfaceTree

@@ -4,7 +4,6 @@ from ._images import Photo as Photo
 from ._images import photo_from_array as photo_from_array
 from ._images import read_image as read_image
 from ._images import write_image as write_image
-from ._landmark_files import CHALLENGE_LANDMARKS as CHALLENGE_LANDMARKS
 from ._landmark_files import LANDMARKS as LANDMARKS
 from ._landmark_files import read_landmarks as read_landmarks
 from .assets import asset_path as asset_path

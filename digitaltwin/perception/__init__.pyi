@@ -4,5 +4,3 @@ from ._detection import detect_faces as detect_faces
 from ._detection import detect_landmarks as detect_landmarks
 from ._detection import load_perception as load_perception
 from ._detection import read_face as read_face
-from ._landmarks import landmarks_from_mesh as landmarks_from_mesh
-from ._region import make_pyramid as make_pyramid

@@ -3,8 +3,6 @@ from ._config import NonRigidConfig as NonRigidConfig
 from ._config import RegistrationConfig as RegistrationConfig
 from ._config import Round as Round
 from ._nonrigid import nonrigid_icp as nonrigid_icp
-from ._register import Registration as Registration
-from ._register import ScanDistances as ScanDistances
 from ._register import register_scan as register_scan
 from ._register import scan_distances as scan_distances
 from ._scan_landmarks import find_landmarks as find_landmarks
@@ -12,5 +10,4 @@ from ._transfer import transfer_texture as transfer_texture
 from .head_models._convert import LinearHeadModel as LinearHeadModel
 from .head_models._convert import convert_head_model as convert_head_model
 from .head_models._gnm import load_gnm_head as load_gnm_head
-from .head_models._ict_facekit import IctLayout as IctLayout
 from .head_models._ict_facekit import load_ict_head as load_ict_head

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Similarity, SurfacePoints, SurfaceTree, lumped_mass
+from digitaltwin.geometry import Similarity, SurfacePoints, SurfaceTree
+from digitaltwin.geometry._laplacian import lumped_mass
 from digitaltwin.head import HeadModel
 from digitaltwin.registration._config import IdentityConfig
 from digitaltwin.registration._nonrigid import correspondence, known_landmarks

@@ -28,7 +28,8 @@ import scipy.sparse.linalg as spl
 from absl import logging
 from jaxtyping import Float, Int
 
-from digitaltwin.geometry import SurfacePoints, SurfaceTree, cotangent_stiffness, lumped_mass
+from digitaltwin.geometry import SurfacePoints, SurfaceTree
+from digitaltwin.geometry._laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.registration._config import NonRigidConfig, Round
 from digitaltwin.types import InputError
 

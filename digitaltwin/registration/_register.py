@@ -10,14 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.spatial import KDTree
 
-from digitaltwin.geometry import (
-    Similarity,
-    SurfacePoints,
-    SurfaceTree,
-    icp,
-    procrustes_alignment,
-    smoothstep,
-)
+from digitaltwin.geometry import Similarity, SurfacePoints, SurfaceTree, icp, procrustes_alignment
+from digitaltwin.geometry._smoothstep import smoothstep
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import ALIGNMENT, LANDMARK_COUNT

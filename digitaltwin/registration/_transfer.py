@@ -15,9 +15,9 @@ from digitaltwin.geometry import SurfaceTree
 from digitaltwin.head import HeadModel
 from digitaltwin.registration._register import Registration
 from digitaltwin.registration._scan_landmarks import colours_at
-from digitaltwin.render import linear_from_srgb
-from digitaltwin.texture import Projection, TextureLayout
-from digitaltwin.texture._projection import feather, skin_mask, texture_image
+from digitaltwin.render._colour import linear_from_srgb
+from digitaltwin.texture._layout import TextureLayout
+from digitaltwin.texture._projection import Projection, feather, skin_mask, texture_image
 from digitaltwin.types import InputError, Mesh
 
 _TRUSTED_MM, _LOST_MM = 2.5, 5.0  # gap up to which a colour is taken, and from which on it is not

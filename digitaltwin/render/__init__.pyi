@@ -1,16 +1,7 @@
-from ._colour import lab_from_linear as lab_from_linear
-from ._colour import linear_from_srgb as linear_from_srgb
-from ._colour import srgb_from_linear as srgb_from_linear
-from ._head import HEAD_GLOSS as HEAD_GLOSS
 from ._head import head_meshes as head_meshes
-from ._portrait import fitting_camera as fitting_camera
 from ._portrait import portrait_camera as portrait_camera
 from ._portrait import render_head as render_head
-from ._portrait import render_portraits as render_portraits
 from ._shading import Lighting as Lighting
-from ._shading import Picture as Picture
-from ._shading import flat_lighting as flat_lighting
 from ._shading import portrait_lighting as portrait_lighting
 from ._shading import render_mesh as render_mesh
-from ._zbuffer import Fragments as Fragments
 from ._zbuffer import rasterize as rasterize

@@ -13,8 +13,9 @@ from scipy.spatial import KDTree
 from digitaltwin.head import HeadModel, Subjects, landmark_points
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render._zbuffer import interpolate_fragments
-from digitaltwin.texture import apply_tone, eye_texture, load_skin
+from digitaltwin.texture import apply_tone, eye_texture
 from digitaltwin.texture._layout import rasterize_uv
+from digitaltwin.texture._skins import load_skin
 
 _TEXTURE_SIZE = 1024
 _DARK_HAIR, _FAIR_HAIR = np.array([0.07, 0.055, 0.05]), np.array([0.42, 0.36, 0.28])  # sRGB

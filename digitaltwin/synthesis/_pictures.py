@@ -14,7 +14,8 @@ from digitaltwin.head import (
 )
 from digitaltwin.head.markup import MESH_POINT_COUNT
 from digitaltwin.perception import detect_landmarks
-from digitaltwin.render import HEAD_GLOSS, Lighting, head_meshes, render_mesh
+from digitaltwin.render import Lighting, head_meshes, render_mesh
+from digitaltwin.render._head import HEAD_GLOSS
 from digitaltwin.synthesis._scene import Scene
 from digitaltwin.types import InputError
 

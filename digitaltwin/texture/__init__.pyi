@@ -1,14 +1,7 @@
 from ._completion import complete_texture as complete_texture
-from ._completion import face_colour as face_colour
 from ._eyes import eye_texture as eye_texture
-from ._eyes import iris_colour as iris_colour
-from ._eyes import seen_iris_colour as seen_iris_colour
-from ._layout import TextureLayout as TextureLayout
 from ._layout import make_layout as make_layout
-from ._projection import Projection as Projection
 from ._projection import project_texture as project_texture
 from ._skins import Skin as Skin
 from ._skins import apply_tone as apply_tone
-from ._skins import load_skin as load_skin
 from ._skins import nearest_skin as nearest_skin
-from ._skins import skin_paths as skin_paths

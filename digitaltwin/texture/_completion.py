@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from digitaltwin.io._programs import stored_program
-from digitaltwin.render import linear_from_srgb, srgb_from_linear
+from digitaltwin.render._colour import linear_from_srgb, srgb_from_linear
 from digitaltwin.texture._layout import COARSE, TextureLayout
 from digitaltwin.texture._projection import Projection, skin_likeness
 from digitaltwin.texture._pyramid import blur, double, fill, halve_to

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from digitaltwin.geometry import smoothstep
+from digitaltwin.geometry._smoothstep import smoothstep
 from digitaltwin.io._programs import stored_program
-from digitaltwin.render import linear_from_srgb, srgb_from_linear
+from digitaltwin.render._colour import linear_from_srgb, srgb_from_linear
 from digitaltwin.types import InputError
 
 HAZEL = (0.36, 0.25, 0.16)

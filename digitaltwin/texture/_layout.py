@@ -15,7 +15,8 @@ from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import BROWS, INTERIOR_PARTS, MESH_OVAL
 from digitaltwin.io._store import digest, stored_arrays
-from digitaltwin.render import Fragments, rasterize
+from digitaltwin.render import rasterize
+from digitaltwin.render._zbuffer import Fragments
 from digitaltwin.types import InputError
 
 REACH_MM = 14.0

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.geometry import smoothstep, vertex_normals
+from digitaltwin.geometry import vertex_normals
+from digitaltwin.geometry._smoothstep import smoothstep
 from digitaltwin.io._programs import stored_program
-from digitaltwin.render import lab_from_linear, rasterize
+from digitaltwin.render import rasterize
+from digitaltwin.render._colour import lab_from_linear
 from digitaltwin.render._shading import sample_texture
 from digitaltwin.render._window import linear_window
 from digitaltwin.render._zbuffer import screen_points

@@ -11,7 +11,7 @@ from PIL import Image
 
 from digitaltwin.io._programs import stored_program
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import lab_from_linear, linear_from_srgb, srgb_from_linear
+from digitaltwin.render._colour import lab_from_linear, linear_from_srgb, srgb_from_linear
 from digitaltwin.texture._completion import face_colour
 from digitaltwin.texture._layout import COARSE
 from digitaltwin.texture._projection import Projection

@@ -12,8 +12,9 @@ from digitaltwin.head._anthropometry import Measurements, published_mixture
 from digitaltwin.head._population import GENDERS
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
-from digitaltwin.texture import apply_tone, eye_texture, load_skin
+from digitaltwin.texture import apply_tone, eye_texture
 from digitaltwin.texture._pyramid import halve
+from digitaltwin.texture._skins import load_skin
 
 LARGEST_DEVIATION_PERCENT = 5.0
 LARGEST_RATIO = 1.5

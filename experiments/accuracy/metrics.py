@@ -7,9 +7,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from digitaltwin.evaluation import Pair, PairErrors, ProtocolConfig, find_pairs
+from digitaltwin.evaluation import Pair, ProtocolConfig, find_pairs
 from digitaltwin.evaluation._accuracy import ALIGNMENTS, BASELINES, BASIS, Correspondences, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
+from digitaltwin.evaluation._protocol import PairErrors
 from digitaltwin.evaluation._scored_pairs import score_pairs, write_csv
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.geometry import IcpConfig

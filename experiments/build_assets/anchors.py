@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from digitaltwin.geometry import matrix_from_rotation_vector
+from digitaltwin.geometry._rotations import matrix_from_rotation_vector
 from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head import HeadModel, express, neutral_shape, parts_vertices
 from digitaltwin.head.markup import (
@@ -34,7 +34,8 @@ from digitaltwin.head.markup import (
     MOUTH,
     RIGHT_EYE,
 )
-from digitaltwin.perception import detect_landmarks, landmarks_from_mesh
+from digitaltwin.perception import detect_landmarks
+from digitaltwin.perception._landmarks import landmarks_from_mesh
 from digitaltwin.render import portrait_lighting, rasterize, render_mesh
 from digitaltwin.render._zbuffer import screen_points
 from digitaltwin.types import InputError, Mesh

@@ -18,7 +18,7 @@ from digitaltwin.deformation import Reference, decode, encode, make_reference, t
 from digitaltwin.deformation._methods import METHODS, make_heads
 from digitaltwin.deformation._sampling import assign_groups, group_shares
 from digitaltwin.deformation._tube import make_tube
-from digitaltwin.geometry import camera_from_head
+from digitaltwin.geometry._camera import camera_from_head
 from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
 from digitaltwin.io import write_image
 from digitaltwin.render import portrait_lighting, render_mesh

@@ -20,7 +20,8 @@ from digitaltwin.io import write_image
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid
-from digitaltwin.texture import eye_texture, load_skin, skin_paths
+from digitaltwin.texture import eye_texture
+from digitaltwin.texture._skins import load_skin, skin_paths
 
 GROUP_COLOURS = (
     (CONTOUR, (220, 30, 30)),

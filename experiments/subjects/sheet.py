@@ -14,7 +14,8 @@ from digitaltwin.io._files import write_json
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid
-from digitaltwin.texture import eye_texture, load_skin
+from digitaltwin.texture import eye_texture
+from digitaltwin.texture._skins import load_skin
 from experiments._shared.anthropometry import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
 
 SHOWN_OF_A_GROUP = {"african": 5, "asian": 9, "caucasian": 10}  # of each gender; no more are there of the first

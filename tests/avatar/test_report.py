@@ -7,10 +7,12 @@ import pytest
 
 from digitaltwin import create_avatar
 from digitaltwin.avatar._report import MAX_TURN_DEGREES
-from digitaltwin.geometry import matrix_from_rotation_vector
+from digitaltwin.geometry._rotations import matrix_from_rotation_vector
 from digitaltwin.head import parts_vertices
-from digitaltwin.render import HEAD_GLOSS, head_meshes, portrait_lighting, render_mesh
-from digitaltwin.texture import eye_texture, load_skin, skin_paths
+from digitaltwin.render import head_meshes, portrait_lighting, render_mesh
+from digitaltwin.render._head import HEAD_GLOSS
+from digitaltwin.texture import eye_texture
+from digitaltwin.texture._skins import load_skin, skin_paths
 from digitaltwin.types import InputError
 
 SIZE = 480

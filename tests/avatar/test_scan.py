@@ -6,7 +6,8 @@ import pytest
 from digitaltwin.avatar._scan import _doubts, _make_report
 from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head import landmark_points
-from digitaltwin.registration import Registration, scan_distances
+from digitaltwin.registration import scan_distances
+from digitaltwin.registration._register import Registration
 from digitaltwin.types import Mesh
 
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.evaluation import PairErrors
 from digitaltwin.evaluation._accuracy import SCAN, summarise, write_tables
 from digitaltwin.evaluation._cases import (
     POSE_JITTER_DEG,
@@ -17,6 +16,7 @@ from digitaltwin.evaluation._cases import (
     subject_scene,
     view_angles,
 )
+from digitaltwin.evaluation._protocol import PairErrors
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.fitting import FitConfig, fit, make_fitter
 from digitaltwin.head import load_subjects

@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import trimesh
 
-from digitaltwin.evaluation import ProtocolConfig, compare_trees, dense_correspondence_errors, evaluate_pair, find_pairs
+from digitaltwin.evaluation import ProtocolConfig, dense_correspondence_errors, evaluate_pair, find_pairs
+from digitaltwin.evaluation._metrics import compare_trees
 from digitaltwin.geometry import SurfaceTree
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.evaluation import ProtocolConfig, evaluate_pair, find_now_pairs, find_stirling_pairs
+from digitaltwin.evaluation import ProtocolConfig, evaluate_pair
 from digitaltwin.evaluation._face_region import face_region
+from digitaltwin.evaluation._layouts import find_now_pairs, find_stirling_pairs
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT
-from digitaltwin.io import CHALLENGE_LANDMARKS
+from digitaltwin.io._landmark_files import CHALLENGE_LANDMARKS
 from digitaltwin.types import InputError
 from tests.io.test_landmark_files import write_numbered, write_picked, write_rows
 

@@ -6,8 +6,8 @@ import trimesh
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.evaluation import armse, compare_surfaces, compare_trees
-from digitaltwin.evaluation._metrics import mesh_complexity
+from digitaltwin.evaluation import armse, compare_surfaces
+from digitaltwin.evaluation._metrics import compare_trees, mesh_complexity
 from digitaltwin.geometry import IcpConfig, SurfaceTree, icp, procrustes_alignment
 from digitaltwin.head import landmark_points, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT

@@ -3,8 +3,7 @@ import pytest
 import scipy.spatial
 import trimesh
 
-from digitaltwin.geometry import cotangent_stiffness, lumped_mass
-from digitaltwin.geometry._laplacian import weighted_laplacian
+from digitaltwin.geometry._laplacian import cotangent_stiffness, lumped_mass, weighted_laplacian
 from digitaltwin.geometry._topology import boundary_vertices, edges
 
 UNCLAMPED = -np.inf

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from digitaltwin.io import CHALLENGE_LANDMARKS, LANDMARKS, read_landmarks
+from digitaltwin.io import LANDMARKS, read_landmarks
+from digitaltwin.io._landmark_files import CHALLENGE_LANDMARKS
 from digitaltwin.types import InputError
 
 VERTICES = np.arange(30.0).reshape(10, 3)

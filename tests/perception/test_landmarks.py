@@ -8,8 +8,7 @@ import pytest
 
 from digitaltwin.head import markup
 from digitaltwin.perception import _task_file as networks
-from digitaltwin.perception import landmarks_from_mesh
-from digitaltwin.perception._landmarks import load_landmark_table
+from digitaltwin.perception._landmarks import landmarks_from_mesh, load_landmark_table
 
 # Left-right partners: contour and brows run from right to left, the eyes are two loops of one order.
 MIRROR = np.concatenate([

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitaltwin.perception import make_pyramid
-from digitaltwin.perception._region import Pyramid, Region, image_from_region, region_from_image, sample_region
+from digitaltwin.perception._region import (
+    Pyramid,
+    Region,
+    image_from_region,
+    make_pyramid,
+    region_from_image,
+    sample_region,
+)
 
 
 def region(x, y, side, angle):

@@ -15,9 +15,9 @@ from digitaltwin.geometry import Camera
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
 from digitaltwin.head.markup import ALIGNMENT, ARKIT_EXPRESSIONS, INTERIOR_PARTS, MOUTH
-from digitaltwin.registration import IctLayout, LinearHeadModel, convert_head_model, load_gnm_head, load_ict_head
+from digitaltwin.registration import LinearHeadModel, convert_head_model, load_gnm_head, load_ict_head
 from digitaltwin.registration.head_models._convert import mirror_map, normal_compatible_points, orthonormal_identity
-from digitaltwin.registration.head_models._ict_facekit import _IN_68, _OURS
+from digitaltwin.registration.head_models._ict_facekit import _IN_68, _OURS, IctLayout
 from digitaltwin.texture import make_layout
 from digitaltwin.types import InputError
 

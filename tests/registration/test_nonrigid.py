@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry import SurfacePoints, SurfaceTree, cotangent_stiffness, lumped_mass
+from digitaltwin.geometry import SurfacePoints, SurfaceTree
+from digitaltwin.geometry._laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.registration import NonRigidConfig, Round, nonrigid_icp
 from digitaltwin.registration._nonrigid import correspondence, sample_surface
 from digitaltwin.types import InputError

@@ -4,8 +4,9 @@ import trimesh
 
 from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head.markup import LANDMARK_COUNT
-from digitaltwin.registration import Registration, transfer_texture
-from digitaltwin.render import linear_from_srgb
+from digitaltwin.registration import transfer_texture
+from digitaltwin.registration._register import Registration
+from digitaltwin.render._colour import linear_from_srgb
 from digitaltwin.texture import make_layout
 from digitaltwin.types import InputError, Mesh
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from skimage import color
 
-from digitaltwin.render import lab_from_linear, linear_from_srgb, srgb_from_linear
+from digitaltwin.render._colour import lab_from_linear, linear_from_srgb, srgb_from_linear
 
 
 def test_encoding_undoes_decoding():

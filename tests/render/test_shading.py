@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.render import flat_lighting, head_meshes, portrait_lighting, render_mesh
+from digitaltwin.render import head_meshes, portrait_lighting, render_mesh
 from digitaltwin.render._head import head_pieces
-from digitaltwin.render._shading import sample_texture
+from digitaltwin.render._shading import flat_lighting, sample_texture
 from digitaltwin.types import Mesh
 
 BACKGROUND = (0.1, 0.3, 0.2)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from digitaltwin.render import linear_from_srgb
+from digitaltwin.render._colour import linear_from_srgb
 from digitaltwin.render._window import linear_window
 
 

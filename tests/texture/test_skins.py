@@ -6,8 +6,9 @@ import pytest
 
 from digitaltwin.head import load_subjects
 from digitaltwin.io.assets import asset_path
-from digitaltwin.render import lab_from_linear, linear_from_srgb
-from digitaltwin.texture import apply_tone, load_skin
+from digitaltwin.render._colour import lab_from_linear, linear_from_srgb
+from digitaltwin.texture import apply_tone
+from digitaltwin.texture._skins import load_skin
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digitaltwin.render import flat_lighting, linear_from_srgb, rasterize, render_mesh, srgb_from_linear
+from digitaltwin.render import rasterize, render_mesh
+from digitaltwin.render._colour import linear_from_srgb, srgb_from_linear
+from digitaltwin.render._shading import flat_lighting
 from digitaltwin.render._zbuffer import interpolate_fragments, screen_points
-from digitaltwin.texture import (
-    Projection,
-    complete_texture,
-    eye_texture,
-    face_colour,
-    iris_colour,
-    load_skin,
-    make_layout,
-    nearest_skin,
-    project_texture,
-    seen_iris_colour,
-    skin_paths,
-)
-from digitaltwin.texture._eyes import HAZEL
+from digitaltwin.texture import complete_texture, eye_texture, make_layout, nearest_skin, project_texture
+from digitaltwin.texture._completion import face_colour
+from digitaltwin.texture._eyes import HAZEL, iris_colour, seen_iris_colour
 from digitaltwin.texture._layout import oval_distance, rasterize_uv
+from digitaltwin.texture._projection import Projection
 from digitaltwin.texture._pyramid import blur, double, fill, halve
+from digitaltwin.texture._skins import load_skin, skin_paths
 from digitaltwin.types import InputError, Mesh
 
 SIZE = 512
