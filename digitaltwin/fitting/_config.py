@@ -10,7 +10,9 @@ class GraphPrior:
     """Eq. 2 as the paper prints it: L the plain graph Laplacian (degree minus adjacency), W = I."""
 
     omega_c: float = 25.0
+    """Weight of the whole of Eq. 2."""
     lambda_delta: float = 4.0
+    """Weight of the displacements themselves beside their Laplacian."""
     unit_mm: float = 100.0
     """Unit of the displacements, which the paper does not name. In millimetres its numbers move no vertex by more than
     0.04 mm; in decimetres the field is alive."""
@@ -89,7 +91,11 @@ class FitConfig:
 
     @classmethod
     def paper(cls) -> "FitConfig":
-        """The paper's own energy: Eq. 1 to 3 as printed, units apart, with a neutral shape that is given."""
+        """The paper's own energy: Eq. 1 to 3 as printed, units apart, with a neutral shape that is given.
+
+        Returns:
+            The configuration.
+        """
         return cls(
             fit_identity=False,
             graph_prior=GraphPrior(),

@@ -50,15 +50,20 @@ class SlidingContour(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Fitter:
-    """What all fits of one head model share; a pytree, made once by :func:`make_fitter`.
+    """What all fits of one head model share.
 
-    Inside, the n fixed landmarks come first and the c of the contour last; ``order`` takes a photo's there.
+    It is a pytree, made once by :func:`make_fitter`. Inside, the n fixed landmarks come first and the c of the contour
+    last; ``order`` takes a photo's there.
     """
 
     mean: Float[Array, "v 3"]
+    """The mean head [mm]."""
     expressions: Float[Array, "e v 3"]
+    """Displacement of the vertices by each expression [mm]."""
     identity: Float[Array, "i v 3"]
+    """The identity basis, orthonormal."""
     group_identity: Float[Array, "g i"]
+    """Identity coefficients of each group's mean [mm]."""
     order: Int[Array, " k"]
     """Which landmark of the photo each is."""
     landmark_weights: Float[Array, " k"]
@@ -74,12 +79,15 @@ class Fitter:
     bound_precision: Float[Array, " u"]
     """The hinge's: as ``precision`` for expressions, 0 for identity."""
     correction: CorrectionField
+    """What the correction field's elimination needs."""
     lagged: LaggedField | None
     """None but for the prior as printed."""
     config: FitConfig = field(metadata={"static": True})
+    """The hyper-parameters."""
     eye_corners: tuple[int, int] = field(metadata={"static": True})
     """The outer eye corners, left and right, in this order."""
     closed_contour: bool = field(metadata={"static": True})
+    """Whether the contour's last landmark neighbours its first."""
 
     @property
     def multiplier_count(self) -> int:
@@ -137,6 +145,10 @@ def make_fitter(
     landmark_weights = points.landmark_weights.copy()
     landmark_weights[on_contour] *= config.contour_weight
 
+    def floats(values: np.ndarray | Array) -> Array:
+        """The values on the device; converted on the host, so that no tiny program is compiled."""
+        return jnp.asarray(np.asarray(values, dtype))
+
     def modes_of(expressions: np.ndarray, identity: np.ndarray) -> np.ndarray:
         return np.concatenate([expressions, identity], axis=2) if config.fit_identity else expressions
 
@@ -156,9 +168,7 @@ def make_fitter(
         candidates = interpolation_matrix(lines.corners.reshape(-1, 3), lines.barycentric.reshape(-1, 3), len(mean))
         rows = sp.csr_array(sp.vstack([rows, candidates]))
         modes = modes_of(*(_modes(candidates, basis) for basis in (expressions, identity)))
-        contour = SlidingContour(
-            jnp.asarray(lines.corners), jnp.asarray(lines.barycentric, dtype), jnp.asarray(modes, dtype)
-        )
+        contour = SlidingContour(jnp.asarray(lines.corners), floats(lines.barycentric), floats(modes))
 
     sees_irises = bool(points.rest.any())
     turns_eyes = np.array([name.startswith("eyeLook") for name in head.expression_names])
@@ -172,22 +182,22 @@ def make_fitter(
     correction, lagged = make_fields(prior, rows, fixed_count, dtype, lagged_modes=lagged_modes)
     beyond_skin = points.identity - np.einsum("kj,ikjx->kxi", points.weights, identity[:, points.corners])
     return Fitter(
-        mean=jnp.asarray(mean, dtype),
-        expressions=jnp.asarray(expressions, dtype),
-        identity=jnp.asarray(identity, dtype),
-        group_identity=jnp.asarray(head.group_identity, dtype),
+        mean=floats(mean),
+        expressions=floats(expressions),
+        identity=floats(identity),
+        group_identity=floats(head.group_identity),
         order=jnp.asarray(order),
-        landmark_weights=jnp.asarray(landmark_weights[order], dtype),
+        landmark_weights=floats(landmark_weights[order]),
         points=PointTable(
             jnp.asarray(points.corners[order]),
-            jnp.asarray(points.weights[order], dtype),
-            jnp.asarray(points.rest[order], dtype),
-            jnp.asarray(modes_of(points.expressions, points.identity)[order], dtype),
+            floats(points.weights[order]),
+            floats(points.rest[order]),
+            floats(modes_of(points.expressions, points.identity)[order]),
         ),
-        iris_identity=jnp.asarray(beyond_skin[order], dtype) if sees_irises else None,
+        iris_identity=floats(beyond_skin[order]) if sees_irises else None,
         contour=contour,
-        precision=jnp.asarray(np.concatenate([expression_precision, held]), dtype),
-        bound_precision=jnp.asarray(np.concatenate([bound, np.zeros(len(held))]), dtype),
+        precision=floats(np.concatenate([expression_precision, held])),
+        bound_precision=floats(np.concatenate([bound, np.zeros(len(held))])),
         correction=correction,
         lagged=lagged,
         config=config,

@@ -100,6 +100,11 @@ def mesh_points_of(head: HeadModel) -> FacePoints:
 
     Returns:
         The table for :func:`digitaltwin.fitting.make_fitter`.
+
+    Example:
+        >>> from digitaltwin.head import load_head
+        >>> mesh_points_of(load_head()).rest.shape
+        (478, 3)
     """
     skin, irises = _on_skin(head, head.mesh_points), _on_irises(head)
     table = {name: np.concatenate([skin[name], irises[name]]) for name in skin}

@@ -39,20 +39,21 @@ class FitResult(NamedTuple):
     neutral: Float[Array, "v 3"]
     """The skin without the expression: the person's own neutral shape [mm]."""
     expression: Float[Array, "*w e"]
-    """beta, in the order of the head's expressions; mostly within [0, 1]. ``vertices`` are ``neutral`` with it on."""
+    """The coefficients beta, in the order of the head's expressions; mostly within [0, 1]. ``vertices`` are ``neutral``
+    with it on."""
     identity: Float[Array, " i"]
     """Projection [mm] of ``neutral - correction - mean`` onto the head's identity basis. What the basis lacks (detail
     of the given shape, some of the size) is in ``neutral`` alone. The parts follow ``neutral`` itself, its correction
     included: :func:`digitaltwin.head.parts_vertices`."""
     correction: Float[Array, "v 3"]
-    """dP, the correction field [mm]."""
+    """The correction field dP [mm]."""
     rotation: Float[Array, "*w 3 3"]
     """R(q), without the axis flip: the identity for a frontal face."""
     translation: Float[Array, "*w 3"]
     """Origin of the head frame in the camera frame [mm]."""
     focal_scale: Float[Array, "*w"]
-    """f_s, relative to the given focal length or to the longer side of the image. One photo of an unknown face hardly
-    determines it: a longer focal length from further away shows nearly the same."""
+    """The factor f_s, relative to the given focal length or to the longer side of the image. One photo of an unknown
+    face hardly determines it: a longer focal length from further away shows nearly the same."""
     camera: Camera
     """Pose and intrinsics together, for :func:`digitaltwin.geometry.project`."""
     energies: Float[Array, " steps"]

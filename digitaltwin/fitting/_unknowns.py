@@ -16,10 +16,11 @@ _REST_DISTANCE_MM = 1000.0  # of the head in the result of a fit that diverged
 
 
 class Unknowns(NamedTuple):
-    """What the solver solves for; ``FitResult.unknowns`` of one photo is a fit's ``init`` for the next frame.
+    """The unknowns of the solver.
 
-    They belong to the given neutral shape they were found with, and to the solver's own size of the head: the result's
-    size is set afterwards. With several photos, all but multipliers and change have a leading axis w.
+    ``FitResult.unknowns`` of one photo is a fit's ``init`` for the next frame. They belong to the given neutral shape
+    they were found with, and to the solver's own size of the head: the result's size is set afterwards. With several
+    photos, all but multipliers and change have a leading axis w.
     """
 
     coefficients: Float[Array, "*w u"]
@@ -31,7 +32,7 @@ class Unknowns(NamedTuple):
     log_focal_scale: Float[Array, "*w"]
     """``s = log f_s``."""
     multipliers: Float[Array, "p 3"]
-    """alpha, the Lagrange multipliers that stand for the correction field."""
+    """The Lagrange multipliers alpha, which stand for the correction field."""
     change: Float[Array, " e"]
     """Change of the expressions in the last step. Only the lagged prior needs it: the field is then
     ``-A^-1 Pi' alpha - C change``. Empty otherwise."""

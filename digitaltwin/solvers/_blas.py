@@ -41,6 +41,9 @@ def single_blas_thread() -> Iterator[None]:
     restores what was there before the first began. JAX computes while Python goes on, so wait for its results
     (``jax.block_until_ready``) before the block ends.
 
+    Returns:
+        A context manager.
+
     Example:
         >>> import numpy as np
         >>> import scipy.linalg

@@ -36,7 +36,7 @@ def conjugate_gradient(
 
     Args:
         operator: A, linear, symmetric and positive definite. Semi-definite will do where b lies in its range.
-        right: b.
+        right: The right-hand side b.
         iterations: Number of steps, static; at most that many with a tolerance.
         tolerance: Stop once ``sqrt(gamma)`` has fallen by this factor. Derivatives are then those of ``A^-1 b``,
             by solves like this one. With None all steps are made, and derivatives go through them.
@@ -103,11 +103,16 @@ def solve_symmetric(operator: Operator, right: PyTree, solve: Callable[[PyTree],
 
     Args:
         operator: A, linear and symmetric.
-        right: b.
+        right: The right-hand side b.
         solve: Returns x for any b.
 
     Returns:
-        x.
+        The solution x.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> solve_symmetric(lambda x: 4.0 * x, jnp.ones(2), lambda b: b / 4.0).tolist()
+        [0.25, 0.25]
     """
     flat, unravel = ravel_pytree(right)
 

@@ -70,9 +70,9 @@ class Damping:
     """
 
     start: float = 0.0
-    """mu of the first step: 0 tries plain Gauss-Newton, 1e-2 is Marquardt's cautious beginning."""
+    """Damping mu of the first step: 0 tries plain Gauss-Newton, 1e-2 is Marquardt's cautious beginning."""
     first: float = 1e-2
-    """mu after a rejection, at least."""
+    """The least mu after a rejection."""
     growth: float = 10.0
     """Factor of mu after a rejection."""
     decay: float = 0.1
@@ -80,10 +80,10 @@ class Damping:
     negligible: float = 1e-4
     """Below it mu drops to ``least``, and with it goes the last trace of a rejection."""
     least: float = 0.0
-    """mu never falls below. Where J'J is singular the plain step does not exist: 1e-6 gives one that does, and slows
-    down only what is determined no better than that, relative to D."""
+    """The damping mu never falls below. Where J'J is singular the plain step does not exist: 1e-6 gives one that does,
+    and slows down only what is determined no better than that, relative to D."""
     most: float = 1e8
-    """mu never rises above: there a step no longer moves anything in float32."""
+    """The damping mu never rises above: there a step no longer moves anything in float32."""
 
 
 _ADAPTIVE = Damping()  # none until a step is rejected
@@ -114,7 +114,7 @@ class State(NamedTuple):
     energy: Float[Array, ""]
     """``energy(x)``; but for rounding never larger than in the state before."""
     damping: Float[Array, ""]
-    """mu for the next proposal."""
+    """The damping mu of the next proposal."""
 
 
 class Result(NamedTuple):

@@ -21,7 +21,19 @@ class ScaledFactor(NamedTuple):
 
 
 def factor_positive_definite(matrix: Float[Array, "m m"]) -> ScaledFactor:
-    """Factor a matrix for several right-hand sides; see :func:`solve_positive_definite`."""
+    """Factor a matrix for several right-hand sides; :func:`solve_positive_definite` says how.
+
+    Args:
+        matrix: Symmetric, positive definite but for zero rows.
+
+    Returns:
+        The factor, whose ``solve(right)`` solves; NaN where the matrix is indefinite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> factor_positive_definite(jnp.diag(jnp.array([4.0, 2.0]))).solve(jnp.ones(2)).round(3).tolist()
+        [0.25, 0.5]
+    """
     diagonal = jnp.diagonal(matrix)
     idle = diagonal == 0.0
     scale = lax.rsqrt(jnp.where(idle, 1.0, diagonal))

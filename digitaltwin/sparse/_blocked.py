@@ -34,7 +34,14 @@ class BlockedMatrix(NamedTuple):
     """Where each row of the matrix stands among the ``p r`` rows of the blocks."""
 
     def apply(self, values: Float[Array, "m d"]) -> Float[Array, "n d"]:
-        """The product with d columns, at full precision on every device."""
+        """Multiply with d columns, at full precision on every device.
+
+        Args:
+            values: The columns.
+
+        Returns:
+            The product.
+        """
         patches, _, read = self.blocks.shape
         run = read // self.runs.shape[1]
         gathered = values.reshape(-1, run * values.shape[1])[self.runs].reshape(patches, read, values.shape[1])
@@ -42,7 +49,14 @@ class BlockedMatrix(NamedTuple):
         return products.reshape(-1, values.shape[1])[self.places]
 
     def multiply_adds(self, *, padding: bool = True) -> int:
-        """Multiply-adds of :meth:`apply` for each column of the values, with or without those by zero."""
+        """Count the multiply-adds of :meth:`apply` for each column of the values.
+
+        Args:
+            padding: Whether those by zero count.
+
+        Returns:
+            Their number.
+        """
         return self.blocks.size if padding else int(jnp.count_nonzero(self.blocks))
 
 
@@ -96,6 +110,11 @@ def patches_of(positions: Float[np.ndarray, "n 3"], *, size: int = PATCH) -> lis
 
     Returns:
         Indices of each patch's points.
+
+    Example:
+        >>> import numpy as np
+        >>> [patch.tolist() for patch in patches_of(np.eye(3)[[0, 0, 0, 0]] * np.arange(4.0)[:, None], size=2)]
+        [[0, 1], [2, 3]]
     """
     patches = [np.arange(len(positions))]
     while len(patches[0]) > size:  # halves differ by one at most, so the first is among the largest

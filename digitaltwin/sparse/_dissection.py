@@ -106,6 +106,12 @@ def factor_dense(matrix: sp.csr_array, *, dtype: Any = jnp.float32) -> DenseFact
 
     Returns:
         Its factor.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import scipy.sparse as sp
+        >>> factor_dense(sp.csr_array(2.0 * sp.eye_array(2))).solve(jnp.ones((2, 1))).ravel().tolist()
+        [0.5, 0.5]
     """
     inverse = np.linalg.inv(matrix.toarray())
     return DenseFactor(jnp.asarray((inverse + inverse.T) / 2, dtype))
