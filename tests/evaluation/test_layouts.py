@@ -123,6 +123,7 @@ def test_stirling_aligns_by_landmarks_alone_within_the_face(stirling, face):
     assert errors.scan_to_prediction > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["now", "stirling"])
 def test_the_command_scores_them(request, tmp_path, layout):
     predictions, data = request.getfixturevalue(layout)

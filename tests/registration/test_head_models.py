@@ -289,6 +289,7 @@ def test_texture_is_laid_out_as_the_shipped_atlas(head, ict_head):
     assert np.mean(face[np.asarray(layout.face)[np.asarray(layout.oval_mm) > 0.0]]) > 0.7  # the forehead is further off
 
 
+@pytest.mark.slow
 def test_a_head_is_fitted_and_exported(ict_head):
     rng = np.random.default_rng(3)
     fitter = make_fitter(ict_head, FitConfig())

@@ -19,6 +19,7 @@ def scan() -> Mesh:
     return read_scan(asset_path("scan.glb"))
 
 
+@pytest.mark.slow
 def test_the_landmarks_of_a_scan_that_lies_anyhow_are_where_people_set_them(head, scan):
     annotated = read_landmarks(asset_path("scan.csv"), scan.vertices)
     lying = Similarity(
