@@ -173,7 +173,7 @@ def render_head(
     return render_portraits(meshes, [camera], size_px=size_px)[0][0]
 
 
-def picture_grid(pictures: Sequence[Float[np.ndarray, "n n 3"]], columns: int) -> Float[np.ndarray, "rows columns 3"]:
+def picture_grid(pictures: Sequence[Float[np.ndarray, "h w 3"]], columns: int) -> Float[np.ndarray, "_ _ 3"]:
     """Put pictures of one size side by side, row by row.
 
     Args:

@@ -1,5 +1,6 @@
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -112,3 +113,21 @@ def test_head_has_no_holes(head):
     # 0.32 px a millimetre: 50 mm to each side, from the chin up to the forehead.
     assert np.all(alpha[34:74, 32:64] == 1)
     assert alpha[:, 0].max() == 0
+
+
+def test_colours_have_the_gradient_of_texture_and_depth():
+    """Through the tiles, covered and not, against finite differences."""
+    corners = jnp.array([[-1.0, -1.0, 5.0], [1.0, -1.0, 5.5], [0.0, 1.0, 4.5]])
+    face, uv = jnp.array([[0, 2, 1]]), jnp.array([[0.0, 0.0], [1.0, 0.0], [0.5, 1.0]])
+    texture = jnp.asarray(np.random.default_rng(2).uniform(0.2, 0.8, (3, 3, 3)), jnp.float32)
+
+    @jax.jit
+    def brightness(corners, texture):
+        mesh = Mesh(corners, face, uv, face, texture)
+        return jnp.sum(show(mesh, lighting=portrait_lighting(), size=40).colour)
+
+    by_corners, by_texture = jax.jit(jax.grad(brightness, (0, 1)))(corners, texture)
+    assert np.all(np.isfinite(by_corners))
+    step = jnp.zeros_like(texture).at[1, 1, 1].set(1e-2)
+    numeric = (brightness(corners, texture + step) - brightness(corners, texture - step)) / 2e-2
+    np.testing.assert_allclose(by_texture[1, 1, 1], numeric, rtol=2e-2)
