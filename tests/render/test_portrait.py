@@ -38,5 +38,5 @@ def test_a_head_fills_the_picture_from_every_side_at_one_scale(yaw):
 
 
 def test_pictures_stand_in_reading_order():
-    pictures = [np.full((2, 3, 3), number) for number in range(4)]
+    pictures = [np.full((2, 3, 3), float(number)) for number in range(4)]
     assert picture_grid(pictures, 2)[::2, ::3, 0].tolist() == [[0, 1], [2, 3]]
