@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from digitaltwin.geometry import camera_points, project
-from digitaltwin.render import fitting_camera, portrait_camera
-from digitaltwin.render._portrait import PORTRAIT_DISTANCE_MM, picture_grid
+from digitaltwin.render._portrait import PORTRAIT_DISTANCE_MM, fitting_camera, picture_grid, portrait_camera
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0.0, 0.0), (0.6, 0.0), (-1.4, 0.3)])
