@@ -37,7 +37,7 @@ def complete_texture(
     Args:
         projection: What the photo shows, see :func:`digitaltwin.texture.project_texture`.
         layout: Layout of the same head.
-        skin: Shipped skin in sRGB, see :func:`digitaltwin.texture.load_skin`.
+        skin: Shipped skin in sRGB, see ``load_skin``.
 
     Returns:
         The texture, sRGB, defined everywhere.
