@@ -68,7 +68,9 @@ def contour_table(table: dict[str, Any], yaws: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: float | list[float]) -> str:
+def _cell(value: float | list[float] | None) -> str:
+    if value is None:
+        return ""
     if isinstance(value, list):
         return f"{value[0]:+.2f} ± {value[1]:.2f}" if value else ""
     return f"{value:.2f}"

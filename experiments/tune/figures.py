@@ -60,7 +60,7 @@ def draw_contours(table: dict[str, Any], yaws: Sequence[str], start: str, path: 
         settings = {name: entry for name, entry in by_start[start].items() if name in colours}
         for axis, column in zip(row, columns):
             for number, (name, entry) in enumerate(settings.items()):
-                heights = entry[column]
+                heights = np.array(entry[column], float)  # None, where every fit failed, is NaN
                 at = np.arange(len(heights)) + 0.21 * (number - (len(settings) - 1) / 2)
                 axis.bar(at, heights, 0.19, color=colours[name], label=name)
             axis.set_xticks(np.arange(len(yaws)), yaws)

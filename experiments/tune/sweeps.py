@@ -185,11 +185,12 @@ def summary(errors: Errors) -> dict[str, float]:
     return {"renders": len(ok), "failed": int((~ok).sum()), **means}
 
 
-def by_yaw(errors: Errors, bins: Int[np.ndarray, " n"]) -> dict[str, list[float]]:
-    """Average over the renders of each yaw bin, for JSON."""
+def by_yaw(errors: Errors, bins: Int[np.ndarray, " n"]) -> dict[str, list[float | None]]:
+    """Average over the renders of each yaw bin, for JSON; None where every fit failed."""
     ok = np.isfinite(errors.face_mm)
     columns = errors._asdict()
-    return {name: [float(values[ok & (bins == k)].mean()) for k in np.unique(bins)] for name, values in columns.items()}
+    kept = [ok & (bins == k) for k in np.unique(bins)]
+    return {name: [float(v[some].mean()) if some.any() else None for some in kept] for name, v in columns.items()}
 
 
 def yaw_names(bins: Int[np.ndarray, " n"]) -> list[str]:
