@@ -19,7 +19,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from digitaltwin.geometry._laplacian import cotangent_stiffness
 from digitaltwin.geometry._surface import check_surface, refuse_where
-from digitaltwin.sparse import BlockedMatrix, Factor, block_matrix, factor_dense, factor_dissected, patches_of
+from digitaltwin.sparse import BlockedMatrix, block_matrix, factor_dense, factor_dissected, patches_of
+from digitaltwin.sparse._dissection import Factor
 from digitaltwin.types import InputError
 
 WEIGHT_FLOOR = 0.05

@@ -1,4 +1,4 @@
-"""What all fits of one head model share: everything that no photo changes, computed once, on the host in float64.
+"""The constants that all fits of one head model share: what no photo changes, computed once, on the host in float64.
 
 Letters: v vertices, k landmarks: n of them fixed to the skin, c on a contour that slides; l lines of j candidates for
 the contour; p = n + l j points; e expressions, i identity coefficients, u = e + i (or e) coefficients that are unknown,
@@ -50,7 +50,7 @@ class SlidingContour(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Fitter:
-    """What all fits of one head model share.
+    """Constants that all fits of one head model share.
 
     It is a pytree, made once by :func:`make_fitter`. Inside, the n fixed landmarks come first and the c of the contour
     last; ``order`` takes a photo's there.

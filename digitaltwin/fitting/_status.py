@@ -40,3 +40,4 @@ _MESSAGES = {
 }
 
 OK, NON_FINITE_INPUT, DEGENERATE, BEHIND_CAMERA, DIVERGED = FitStatus
+"""The status of a fit whose result can be used; the others say why it cannot."""

@@ -37,11 +37,14 @@ _PYRAMID_LENGTH = 35 << 18
 
 
 class Perception(NamedTuple):
-    """The networks."""
+    """The networks that read a face; made once by :func:`load_perception`."""
 
     detector: Network
+    """Face detector: boxes and key points."""
     face_mesh: Network
+    """The 478 points of the face mesh."""
     expressions: Network
+    """The coefficients of the 52 ARKit expressions."""
 
 
 class FaceLandmarks(NamedTuple):
@@ -78,7 +81,15 @@ class _Sighting(NamedTuple):
 
 @functools.cache
 def load_perception() -> Perception:
-    """Load the shipped networks (once in a process)."""
+    """Load the shipped networks (once in a process).
+
+    Returns:
+        The networks.
+
+    Example:
+        >>> load_perception() is load_perception()
+        True
+    """
     return Perception(*[load_network(asset_path(f"networks/{name}.npz")) for name in _NETWORK_FILES])
 
 
@@ -145,9 +156,12 @@ def detect_landmarks(
     one counts on which the mesh network sees a face most surely.
 
     Args:
-        image: sRGB in [0, 1].
+        image: Pixels, sRGB in [0, 1].
         perception: The networks; None for those shipped.
         min_face_px: Smaller faces are refused.
+
+    Returns:
+        The face with its landmarks, expression coefficients and confidence.
 
     Raises:
         InputError: There is no face, or none large enough.

@@ -12,7 +12,8 @@ from digitaltwin.head.markup import ARKIT_EXPRESSIONS, LEFT_EYE_OUTER, NOSE_TIP,
 from digitaltwin.perception import _detection as detection
 from digitaltwin.perception import _face_mesh as face_mesh
 from digitaltwin.perception import _task_file as networks
-from digitaltwin.perception import detect_landmarks, read_face
+from digitaltwin.perception import detect_landmarks
+from digitaltwin.perception._detection import read_face
 from digitaltwin.perception._face_mesh import EXPRESSION_POINTS, NETWORK_EXPRESSIONS, read_expression, region_of_mesh
 from digitaltwin.perception._landmarks import landmarks_from_mesh
 from digitaltwin.perception._region import image_from_region, make_pyramid, sample_region
