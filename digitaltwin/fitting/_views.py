@@ -75,7 +75,7 @@ def fit_views(
         >>> import jax.numpy as jnp
         >>> from digitaltwin.fitting import make_fitter, predict_landmarks
         >>> from digitaltwin.geometry import Camera
-        >>> from digitaltwin.geometry import matrix_from_rotation_vector
+        >>> from digitaltwin.geometry._rotations import matrix_from_rotation_vector
         >>> from digitaltwin.head import load_head
         >>> head, still = load_head(), jnp.zeros(52)
         >>> fitter = make_fitter(head)

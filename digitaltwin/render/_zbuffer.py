@@ -126,7 +126,8 @@ def interpolate_fragments(
     Example:
         >>> corners, face = jnp.array([[0.0, 0.0, 5.0], [4.0, 0.0, 5.0], [0.0, 4.0, 5.0]]), jnp.array([[0, 1, 2]])
         >>> seen = rasterize(corners, face, image_hw=(1, 2))
-        >>> interpolate_fragments(seen, corners[:, :1], face)[0, :, 0].tolist()
+        >>> values = interpolate_fragments(seen, corners[:, :1], face)[0, :, 0]
+        >>> [round(float(value), 3) for value in values]
         [0.5, 1.5]
     """
     index = corners[jnp.maximum(fragments.face, 0)]

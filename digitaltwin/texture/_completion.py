@@ -86,7 +86,8 @@ def face_colour(projection: Projection) -> Float[Array, " 3"]:
         Mean colour in linear light.
 
     Example:
-        >>> face_colour(Projection(jnp.full((128, 128, 3), 0.4), jnp.ones((128, 128)))).round(3).tolist()
+        >>> colour = face_colour(Projection(jnp.full((128, 128, 3), 0.4), jnp.ones((128, 128))))
+        >>> [round(float(value), 3) for value in colour]
         [0.4, 0.4, 0.4]
     """
     weight = halve_to(projection.weight[..., None], COARSE)

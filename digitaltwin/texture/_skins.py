@@ -40,7 +40,7 @@ def skin_paths() -> tuple[Path, ...]:
 
     Example:
         >>> skin_paths()[0].stem
-        'female-african-young'
+        'female-african-middleage'
     """
     return tuple(sorted(asset_path("skins/female-african-young.jpg").parent.glob("*.jpg")))
 
