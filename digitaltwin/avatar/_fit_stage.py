@@ -3,8 +3,10 @@
 Letters: v vertices, p parts vertices, e expressions, k landmarks, m mesh points on the skin.
 """
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -25,7 +27,7 @@ from digitaltwin.geometry import SurfacePoints, camera_points
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.head.markup import MESH_POINT_COUNT
 from digitaltwin.io import Photo
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import FEWER_FUSIONS, stored_program
 from digitaltwin.perception import FaceLandmarks
 from digitaltwin.types import InputError
 
@@ -65,8 +67,8 @@ def fit_face(
     Raises:
         InputError: The fit failed, or the start does not suit the fitter.
     """
-    size = jnp.asarray(np.array(photo.pixels.shape[:2], np.int32))
-    focal_px = None if photo.focal_px is None else jnp.asarray(np.float32(photo.focal_px))
+    size = jax.device_put(np.array(photo.pixels.shape[:2], np.int32))
+    focal_px = None if photo.focal_px is None else jax.device_put(np.float32(photo.focal_px))
     anchors = head.mesh_points, head.faces
     seen = face.landmarks_px, face.mesh_px, face.scores, size, focal_px
     if not isinstance(start, Shape) and not fitter.config.fit_identity:
@@ -93,7 +95,7 @@ def with_expression(
     return express(head, neutral, expression), parts_vertices(head, neutral, expression)
 
 
-@stored_program
+@functools.partial(stored_program, options=FEWER_FUSIONS)
 def _fit_shape(
     fitter: Fitter,
     anchors: tuple[SurfacePoints, Int[Array, "f 3"]],
@@ -108,7 +110,7 @@ def _fit_shape(
     return (result, *_measured(fitter, anchors, result, landmarks, mesh))
 
 
-@stored_program
+@functools.partial(stored_program, options=FEWER_FUSIONS)
 def _fit_groups(
     fitter: Fitter,
     anchors: tuple[SurfacePoints, Int[Array, "f 3"]],

@@ -116,7 +116,7 @@ class Avatar:
         Returns:
             An sRGB picture, ``[size, 4 size, 3]``.
         """
-        skin, parts = with_expression(self.head, jnp.asarray(self.neutral), self.fit.expression)
+        skin, parts = with_expression(self.head, jax.device_put(self.neutral), self.fit.expression)
         pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
         meshes = head_meshes(self.head, np.asarray(skin), np.asarray(parts), **pictures)
         return preview(self.photo.pixels, meshes, self.fit.camera, size=size)
@@ -250,7 +250,7 @@ def create_avatar(
         result = fitted.result
         for sentence in doubts(result, measured):
             logging.warning("%s", sentence)
-        still = jnp.asarray(np.zeros(result.expression.shape, np.float32))
+        still = jax.device_put(np.zeros(result.expression.shape, np.float32))
         _, neutral_parts = with_expression(head, result.neutral, still)
     with stage(seconds, "texture"):
         projection = project_texture(

@@ -26,6 +26,7 @@ belongs to given multipliers.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -143,7 +144,7 @@ def make_fields(
 
     matrices = [part for matrix in (prior.operator, rows) for part in (matrix.data, matrix.indices, matrix.indptr)]
     key = digest(*matrices, prior.weights, prior.omega, prior.balance, fixed_count, np.dtype(dtype).name, lagged_modes)
-    arrays = {name: jnp.asarray(part) for name, part in stored_arrays("fitter-factors", key, make).items()}
+    arrays = {name: jax.device_put(part) for name, part in stored_arrays("fitter-factors", key, make).items()}
     lagged = None if lagged_modes is None else LaggedField(*(arrays[f"lagged_{name}"] for name in LaggedField._fields))
     return CorrectionField(*(arrays[name] for name in CorrectionField._fields)), lagged
 

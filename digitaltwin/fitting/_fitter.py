@@ -146,8 +146,8 @@ def make_fitter(
     landmark_weights[on_contour] *= config.contour_weight
 
     def floats(values: np.ndarray | Array) -> Array:
-        """The values on the device; converted on the host, so that no tiny program is compiled."""
-        return jnp.asarray(np.asarray(values, dtype))
+        """The values on the device; converted on the host and put there, for ``jnp.asarray`` compiles tiny programs."""
+        return jax.device_put(np.asarray(values, dtype))
 
     def modes_of(expressions: np.ndarray, identity: np.ndarray) -> np.ndarray:
         return np.concatenate([expressions, identity], axis=2) if config.fit_identity else expressions
@@ -168,7 +168,7 @@ def make_fitter(
         candidates = interpolation_matrix(lines.corners.reshape(-1, 3), lines.barycentric.reshape(-1, 3), len(mean))
         rows = sp.csr_array(sp.vstack([rows, candidates]))
         modes = modes_of(*(_modes(candidates, basis) for basis in (expressions, identity)))
-        contour = SlidingContour(jnp.asarray(lines.corners), floats(lines.barycentric), floats(modes))
+        contour = SlidingContour(jax.device_put(lines.corners), floats(lines.barycentric), floats(modes))
 
     sees_irises = bool(points.rest.any())
     turns_eyes = np.array([name.startswith("eyeLook") for name in head.expression_names])
@@ -186,10 +186,10 @@ def make_fitter(
         expressions=floats(expressions),
         identity=floats(identity),
         group_identity=floats(head.group_identity),
-        order=jnp.asarray(order),
+        order=jax.device_put(order),
         landmark_weights=floats(landmark_weights[order]),
         points=PointTable(
-            jnp.asarray(points.corners[order]),
+            jax.device_put(points.corners[order]),
             floats(points.weights[order]),
             floats(points.rest[order]),
             floats(modes_of(points.expressions, points.identity)[order]),

@@ -16,7 +16,7 @@ import functools
 import importlib
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -53,6 +53,8 @@ _PLATFORMS = ("cpu",)
 _IRRELEVANT = ("cache", "log", "traceback", "pprint", "dump", "guard", "address", "distributed", "explain", "proxy")
 _CHECKED = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_check_tracer_leaks", "jax_debug_key_reuse")
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC")
+FEWER_FUSIONS = {"xla_cpu_use_fusion_emitters": False}
+"""For a program of very many small operations: XLA's older way to compile fusions takes two thirds of the time then."""
 _KIND = "program"
 _names: dict[str, str] = {}
 
@@ -82,7 +84,11 @@ class _Program(NamedTuple):
 
 
 def stored_program(
-    function: Callable[P, R], *, name: str | None = None, static_argnames: Sequence[str] = ()
+    function: Callable[P, R],
+    *,
+    name: str | None = None,
+    static_argnames: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Callable[P, R]:
     """``jax.jit``, its compiled programs kept on disk from one process to the next.
 
@@ -92,6 +98,8 @@ def stored_program(
         name: A unique name; the function's own by default.
         static_argnames: Arguments that are compiled in. They have to be passed by name, hashable, and told apart by
             their ``repr``.
+        options: Options of the compiler, which may change how long it takes and how its result is rounded, not what is
+            computed. A compiler that does not know one goes without all.
 
     Returns:
         The function. Weakly typed outputs become strongly typed. Its attribute ``jitted`` is the plain jitted function,
@@ -133,7 +141,9 @@ def stored_program(
             return jitted(*args, **kwargs)
         key = (in_tree, static, situation)
         if key not in programs:
-            programs[key], result = _first_call(name, place, key, leaves, lambda: jitted.lower(*args, **kwargs))
+            programs[key], result = _first_call(
+                name, place, key, leaves, dict(options or {}), lambda: jitted.lower(*args, **kwargs)
+            )
             if programs[key] is not None:
                 return result
         program = programs[key]
@@ -146,7 +156,7 @@ def stored_program(
 
 
 def _first_call(
-    name: str, place: str, key: Any, leaves: list[Any], lower: Callable[[], Any]
+    name: str, place: str, key: Any, leaves: list[Any], options: dict[str, Any], lower: Callable[[], Any]
 ) -> tuple[_Program | None, Any]:
     """Load a program or compile and keep it, and run it once; None in its place if that cannot be done."""
     in_tree, static, situation = key
@@ -161,7 +171,7 @@ def _first_call(
             except Exception as error:
                 logging.debug("%s: the stored program is not used: %s", name, error)
                 remove_entry(_KIND, entry_key, base=base)
-        program = _compile(entry_key, device, base, lower)
+        program = _compile(entry_key, device, base, options, lower)
         return program, program(leaves)
     except _Unstorable as reason:
         logging.debug("%s: not stored: %s", name, reason)
@@ -170,11 +180,13 @@ def _first_call(
     return None, None
 
 
-def _compile(entry_key: str, device: Any, base: str | None, lower: Callable[[], Any]) -> _Program:
+def _compile(
+    entry_key: str, device: Any, base: str | None, options: dict[str, Any], lower: Callable[[], Any]
+) -> _Program:
     """Compile a program and keep it."""
     hits = _cache_hits()
     lowered = lower()
-    compiled = lowered.compile()
+    compiled = _compile_lowered(lowered, options)
     executable = compiled.runtime_executable()
     out_tree = lowered.out_tree
     count = len(jax.tree.leaves(lowered.out_info))
@@ -190,6 +202,16 @@ def _compile(entry_key: str, device: Any, base: str | None, lower: Callable[[], 
         serialized = device.client.serialize_executable(executable)
         save_entry(_KIND, entry_key, {"outputs": outputs, "lapack": "lapack_" in text}, [serialized], base=base)
     return program
+
+
+def _compile_lowered(lowered: Any, options: dict[str, Any]) -> Any:
+    """Compile with options, or without if this compiler does not know them."""
+    if options:
+        try:
+            return lowered.compile(compiler_options=options)
+        except Exception as error:
+            logging.debug("compiled without options: %s", error)
+    return lowered.compile()
 
 
 def _load(entry_key: str, device: Any, base: str | None) -> _Program | None:

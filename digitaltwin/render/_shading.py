@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from digitaltwin.geometry import vertex_normals
 from digitaltwin.geometry._normals import face_normals
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import FEWER_FUSIONS, stored_program
 from digitaltwin.render._colour import decode_srgb, encode_srgb
 from digitaltwin.render._zbuffer import screen_points, visible_faces
 from digitaltwin.types import Mesh
@@ -139,7 +139,7 @@ def render_mesh(
     return Picture(encode_srgb(linear), alpha)
 
 
-@partial(stored_program, static_argnames=("image_hw",))
+@partial(stored_program, static_argnames=("image_hw",), options=FEWER_FUSIONS)
 def render_views(
     meshes: tuple[Mesh, ...],
     vertices: tuple[Float[Array, "w _ 3"], ...],

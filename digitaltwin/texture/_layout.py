@@ -7,7 +7,7 @@ may colour, s edge of the texture, o points of the face oval.
 import functools
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -58,13 +58,26 @@ def rasterize_uv(
     """The face and the point of it under each texel's centre; row 0 is at v = 1.
 
     Example:
-        >>> corners = jnp.array([[0.0, 0.0], [1.2, 0.0], [0.0, 1.2]])
-        >>> rasterize_uv(corners, jnp.array([[0, 1, 2]]), 2).face.tolist()
+        >>> corners = np.array([[0.0, 0.0], [1.2, 0.0], [0.0, 1.2]])
+        >>> rasterize_uv(corners, np.array([[0, 1, 2]]), 2).face.tolist()
         [[0, -1], [0, 0]]
     """
+    return _rasterize_texels(uv, uv_faces, size, scale=size, drawn=np.ones(len(uv), bool))
+
+
+def _rasterize_texels(
+    uv: Float[Array, "t 2"] | Float[np.ndarray, "t 2"],
+    uv_faces: Int[Array, "f 3"] | Int[np.ndarray, "f 3"],
+    size: int,
+    *,
+    scale: int,
+    drawn: Bool[np.ndarray, " t"],
+) -> Fragments:
+    """The fragments of a texture of edge ``scale`` in the upper left corner of a picture of edge ``size``."""
     u, v = np.asarray(uv, np.float32).T
-    screen = np.stack([u * size, (1 - v) * size, np.ones_like(u)], axis=1)
-    return rasterize(jnp.asarray(screen), jnp.asarray(uv_faces), image_hw=(size, size))
+    # A face with a corner at depth 0 is left out.
+    screen = np.stack([u * scale, (1 - v) * scale, drawn.astype(np.float32)], axis=1)
+    return rasterize(jax.device_put(screen), jax.device_put(uv_faces), image_hw=(size, size))
 
 
 def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM) -> TextureLayout:
@@ -107,10 +120,12 @@ def make_layout(head: HeadModel, *, size: int = 2048, reach_mm: float = REACH_MM
     def mask(name: str) -> np.ndarray:
         return np.unpackbits(stored[name], count=size * size).astype(bool)
 
-    covered, in_mouth, in_sockets = (jnp.asarray(mask(n).reshape(size, size)) for n in ("covered", "mouth", "sockets"))
+    covered, in_mouth, in_sockets = (
+        jax.device_put(mask(n).reshape(size, size)) for n in ("covered", "mouth", "sockets")
+    )
     texel, face = np.flatnonzero(mask("reached")).astype(np.int32), stored["face"].astype(np.int32)
     rest = ("barycentric", "oval_mm", "bare_mm", "coarse_oval_mm")
-    points = (jnp.asarray(array) for array in (texel, face, *(stored[name] for name in rest)))
+    points = (jax.device_put(array) for array in (texel, face, *(stored[name] for name in rest)))
     return TextureLayout(covered, in_mouth, in_sockets, *points)
 
 
@@ -123,10 +138,14 @@ def _make(
     reach_mm: float,
 ) -> dict[str, np.ndarray]:
     """The layout's arrays as they are stored: masks as bits, whose set ones say which texels the others are of."""
-    fine = rasterize_uv(uv, np.concatenate(uv_faces), size)
-    coarse = rasterize_uv(uv, uv_faces[-1], COARSE)
+    all_faces = np.concatenate(uv_faces)
+    fine = rasterize_uv(uv, all_faces, size)
     mouth_end = len(uv_faces[0])
     skin_start = mouth_end + len(uv_faces[1])
+    # The coarse texture is drawn into a corner of a fine one, without the interior: that takes one program, not two.
+    of_skin = np.zeros(len(uv), bool)
+    of_skin[uv_faces[-1]] = True
+    corner = _rasterize_texels(uv, all_faces, size, scale=COARSE, drawn=of_skin)
 
     def distances(face: np.ndarray, barycentric: np.ndarray) -> Float[np.ndarray, "n 2"]:
         return np.einsum("nk,nkd->nd", barycentric, inside_mm[faces[face]])
@@ -139,9 +158,10 @@ def _make(
     reached = np.zeros(size * size, bool)
     reached[skin[within]] = True
 
-    hit = np.asarray(coarse.face) >= 0
+    coarse_face, coarse_barycentric = (np.asarray(a)[:COARSE, :COARSE] for a in (corner.face, corner.barycentric))
+    hit = coarse_face >= 0
     coarse_mm = np.full((COARSE, COARSE), -np.inf, np.float32)
-    coarse_mm[hit] = distances(np.asarray(coarse.face)[hit], np.asarray(coarse.barycentric)[hit])[:, 0]
+    coarse_mm[hit] = distances(coarse_face[hit] - skin_start, coarse_barycentric[hit])[:, 0]
     return {
         "covered": np.packbits(of_texel >= 0),
         "mouth": np.packbits((of_texel >= 0) & (of_texel < mouth_end)),
