@@ -27,6 +27,7 @@ from digitaltwin.fitting import FitConfig, FitResult, Fitter, GroupMeans, MeanHe
 from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io import Photo, photo_from_array, read_image, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
+from digitaltwin.io._memory import return_large_arrays
 from digitaltwin.io._store import note_programs_stored
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
 from digitaltwin.render import head_meshes
@@ -127,6 +128,9 @@ def make_pipeline(
 ) -> AvatarPipeline:
     """Prepare what no photo changes: networks, factorised correction field, texels of the atlas.
 
+    With glibc, blocks of a megabyte and more are mapped on their own from then on (``M_MMAP_THRESHOLD``, for the whole
+    process, unless the user has set it): otherwise memory would grow with every size of photo.
+
     Args:
         head: The head model; the shipped one by default.
         config: Configuration of the fit. The starts ``MeanHead()`` and ``GroupMeans()`` need ``fit_identity``; for a
@@ -144,6 +148,7 @@ def make_pipeline(
         >>> pipeline.layout.covered.shape
         (512, 512)
     """
+    return_large_arrays()
     head = load_head() if head is None else head
     config = FitConfig() if config is None else config
     return AvatarPipeline(head, load_perception(), make_fitter(head, config), make_layout(head, size=texture_size))

@@ -243,3 +243,14 @@ def test_in_processes_of_their_own(folder, tmp_path, devices, monkeypatch):
     ]
     # With two devices, the one that is not the default one is left to jit, which shares the trace.
     assert traces == ([1, 0] if devices == 1 else [1, 1])
+
+
+@pytest.mark.parametrize("option", ["xla_cpu_use_fusion_emitters", "xla_no_such_option"])
+def test_options_of_the_compiler_change_no_result_and_one_it_does_not_know_is_left_out(folder, option):
+    traced = Traced()
+    x = jnp.arange(3.0)
+    with_option = stored_program(
+        traced.function, name="function of the tests", static_argnames=("power",), options={option: False}
+    )
+    assert_same(with_option(x), traced.stored()(x))
+    assert len(list(folder.rglob("*.entry"))) == 1
