@@ -1,19 +1,19 @@
 """The library's step beside the reference implementation's, at every iteration of random problems."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_layout, make_photo
-from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, Unknowns, fit, make_fitter, mesh_points_of
-from digitaltwin.fitting._points import FacePoints, landmark_points_of
+from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_layout, make_photo, points_of
+from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour, quaternion_of
+from digitaltwin.fitting import FitConfig, FitResult, Fitter, Unknowns, fit, make_fitter
+from digitaltwin.fitting._points import FacePoints
 from digitaltwin.head import HeadModel
 
 TOLERANCE_MM = {"float64": 1e-6, "float32": 1e-3}
@@ -29,15 +29,10 @@ class Case:
     name: str
     config: FitConfig
     paper: bool = False
-    lagged: bool = False
     mesh: bool = False
     photo: dict[str, Any] = field(default_factory=dict)
     far_off: bool = False
     """Start where the plain step overshoots: each problem then is that step, rejected, and two that are damped."""
-
-    def points(self, head: HeadModel) -> FacePoints:
-        """Return the landmarks."""
-        return (mesh_points_of if self.mesh else landmark_points_of)(head)
 
 
 class Difference(NamedTuple):
@@ -76,9 +71,9 @@ def cases() -> list[Case]:
         Case("468 points", held, mesh=True),
         Case("468 points, contour sliding", replace(held, sliding_contour=True), mesh=True),
         Case("468 points, identity fitted", fitted, mesh=True),
-        Case("lagged", replace(held, lagged_laplacian=True), lagged=True),
-        Case("lagged, identity fitted", replace(fitted, lagged_laplacian=True), lagged=True),
-        Case("paper", paper, paper=True, lagged=True),
+        Case("lagged", replace(held, lagged_laplacian=True)),
+        Case("lagged, identity fitted", replace(fitted, lagged_laplacian=True)),
+        Case("paper", paper, paper=True),
         Case("paper, anchors held, not lagged", unlagged, paper=True),
     ]
 
@@ -86,12 +81,9 @@ def cases() -> list[Case]:
 def varied_photo(head: HeadModel, case: Case, seed: int) -> Photo:
     """Draw a random problem; its number says what it lacks."""
     options = {"missing": 0.2 * (seed % 2), "weighted": seed % 3 == 1, "known_shape": seed % 4 >= 2, **case.photo}
-    return make_photo(head, make_layout(head, case.points(head), case.config.contour_weight), seed, **options)
-
-
-def far_off(start: State, seed: int) -> State:
-    """Move a start to 1.4 to 2 times the distance, from where the plain step leads behind the camera or near to it."""
-    return start._replace(translation=start.translation * [1.0, 1.0, np.random.default_rng(seed).uniform(1.4, 2.0)])
+    return make_photo(
+        head, make_layout(head, points_of(head, mesh=case.mesh), case.config.contour_weight), seed, **options
+    )
 
 
 def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
@@ -105,18 +97,27 @@ def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
     return Lines(rows, len(contour.corners), points.contour.landmarks, points.contour.closed)
 
 
+def one_fit(fitter: Fitter, photo: Photo, unknowns: Unknowns | None = None) -> Callable[[], FitResult]:
+    """Return a call that fits one photo in the fitter's type, from the given unknowns or from the library's start."""
+    cast = partial(jnp.asarray, dtype=fitter.mean.dtype)
+    given = {"scores": photo.scores, "weights": photo.weights, "focal_px": photo.focal_px}
+    options = {name: cast(part) for name, part in given.items() if part is not None}
+    init = None if unknowns is None else jax.tree.map(cast, unknowns)
+    return partial(fit, fitter, cast(photo.shape), cast(photo.landmarks), IMAGE_SIZE, init=init, **options)
+
+
 def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
     """Return a start in the library's form, without a field."""
-    dtype, lagged = fitter.mean.dtype, 0 if fitter.lagged is None else len(fitter.expressions)
-    quaternion = Rotation.from_matrix(start.rotation).as_quat(scalar_first=True, canonical=True)
-    return Unknowns(
-        coefficients=jnp.asarray(start.coefficients, dtype),
-        quaternion=jnp.asarray(quaternion, dtype),
-        translation=jnp.asarray(start.translation, dtype),
-        log_focal_scale=jnp.asarray(start.log_focal_scale, dtype),
-        multipliers=jnp.zeros((fitter.correction.response.shape[1], 3), dtype),
-        change=jnp.zeros(lagged, dtype),
+    lagged = 0 if fitter.lagged is None else len(fitter.expressions)
+    unknowns = Unknowns(
+        coefficients=start.coefficients,
+        quaternion=quaternion_of(start.rotation),
+        translation=start.translation,
+        log_focal_scale=start.log_focal_scale,
+        multipliers=np.zeros((fitter.correction.response.shape[1], 3)),
+        change=np.zeros(lagged),
     )
+    return jax.tree.map(partial(jnp.asarray, dtype=fitter.mean.dtype), unknowns)
 
 
 def state_of(result: FitResult) -> State:
@@ -151,36 +152,27 @@ def compare(
 ) -> Iterator[dict[str, Difference]]:
     """Yield the differences by type for every step of every problem; needs ``jax.enable_x64``.
 
-    Args:
-        head: The head.
-        case: Form of the energy; its program is compiled once for each type.
-        seeds: One for each problem.
-        types: Floating-point types; float64, which says where the next step starts, is one.
+    Each type's program is compiled once. One type is float64, whose result is where the next step starts.
     """
     config = replace(case.config, iterations=3 if case.far_off else 1)
-    points, lagged = case.points(head), len(head.expressions) if case.lagged else 0
+    points, lagged = points_of(head, mesh=case.mesh), len(head.expressions) if config.lagged_laplacian else 0
     model = Model(head, config, make_layout(head, points, config.contour_weight), paper=case.paper, lagged=lagged)
     fitters = {name: make_fitter(head, config, points=points, dtype=getattr(np, name)) for name in types}
     lines = lines_of(fitters["float64"], points)
     for seed in seeds:
         photo = varied_photo(head, case, seed)
         reference = Reference(model, photo)
-        state = far_off(reference.start(), seed) if case.far_off else reference.start()
-        arguments = (jnp.asarray(photo.shape), jnp.asarray(photo.landmarks), IMAGE_SIZE)
-        options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
-        if photo.focal_px is not None:
-            options["focal_px"] = jnp.asarray(photo.focal_px)
-        unknowns = first_unknowns(fitters["float64"], state)
-        scale, change = None, None
+        state = reference.start()
+        if case.far_off:  # from 1.4 to 2 times the distance the plain step leads behind the camera or near to it
+            away = [1.0, 1.0, np.random.default_rng(seed).uniform(1.4, 2.0)]
+            state = state._replace(translation=state.translation * away)
+        unknowns, scale, change = first_unknowns(fitters["float64"], state), None, None
         for _ in range(1 if case.far_off else ITERATIONS):
             decided = np.inf
             if lines is not None:
                 rows, decided = frozen_contour(reference, lines, state)
                 reference = Reference(model, photo, rows=rows)
-            results = {
-                name: fit(fitter, *_cast(arguments, name), **_cast(options, name), init=_cast(unknowns, name))
-                for name, fitter in fitters.items()
-            }
+            results = {name: one_fit(fitter, photo, unknowns)() for name, fitter in fitters.items()}
             if scale is None:  # W_eye belongs to the library's own start pose, whatever start it is given
                 scale = reference.scale_of(float(results["float64"].energies[0]), state)
             expected, energies = reference.run(scale, state, config.iterations)
@@ -194,12 +186,7 @@ def compare(
             change = state.coefficients - before.coefficients
 
 
-def _cast(tree: Any, name: str) -> Any:
-    """Convert arrays to another floating-point type."""
-    return jax.tree.map(lambda part: part.astype(name) if hasattr(part, "astype") else part, tree)
-
-
 def worst(differences: list[Difference]) -> Difference:
     """Return the largest difference of each kind, and how many steps were rejected."""
-    columns = list(zip(*differences))
-    return Difference(*(max(column) for column in columns[:-1]), rejected=sum(columns[-1]))
+    *columns, rejected = zip(*differences)
+    return Difference(*map(max, columns), rejected=sum(rejected))

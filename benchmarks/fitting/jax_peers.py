@@ -13,15 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spl
 from jax.custom_derivatives import linear_call
-from scipy.spatial.transform import Rotation
 
 from benchmarks.fitting import sparse_peers
-from benchmarks.fitting.problem import FLIP, State
-from benchmarks.fitting.reference import Reference
-from benchmarks.fitting.sparse_peers import ITERATIONS, Read, Solve, Task, padded
-from digitaltwin.geometry._rotations import matrix_from_quaternion, multiply
+from benchmarks.fitting.problem import State
+from benchmarks.fitting.reference import Reference, factorised, prior_residuals, project, quaternion_of
+from benchmarks.fitting.sparse_peers import ITERATIONS, Read, Solve, Task
+from digitaltwin.geometry._rotations import compose, matrix_from_quaternion
+
+
+def padded(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Return columns and values of each row [r n], n those of the fullest; zeros fill up the others."""
+    counts = np.diff(matrix.indptr)
+    place = np.minimum(np.arange(counts.max())[None], counts[:, None] - 1) + matrix.indptr[:-1, None]
+    filled = np.arange(counts.max())[None] < counts[:, None]
+    return matrix.indices[place], np.where(filled, matrix.data[place], 0.0)
 
 
 class JaxProblem:
@@ -35,192 +41,151 @@ class JaxProblem:
     """
 
     def __init__(self, task: Task, dtype: str, *, reduced: bool, gathering: bool = True):
-        model, self.task, self.reduced, self.dtype = task.model, task, reduced, dtype
-        self.gathering = gathering
-        self.coefficients = len(model.modes)
-        rows = sp.csr_array(model.layout.rows)
-        self.rows = [jnp.asarray(part) for part in padded(rows)]
-        unit = task.units()
-        root = np.sqrt(model.omega_c * model.mass)
-        self.model_modes = np.stack([rows @ mode for mode in model.modes], axis=2)
+        model, self.task, self.dtype, self.gathering = task.model, task, dtype, gathering
+        rows, self.unit, self.basis = sp.csr_array(model.layout.rows), task.units(), None
+        self.others = len(model.modes) + 7
+        constants: dict[str, Any] = {}
         if reduced:
             # Singular where landmarks lie between others: their span has a smaller basis.
-            response = spl.splu(sp.csc_matrix(model.field)).solve(rows.T.toarray())
+            response = factorised(model.field).solve(rows.T.toarray())
             values, basis = np.linalg.eigh(rows @ response)
             kept = values > 1e-9 * values[-1]
             self.basis = response @ (basis[:, kept] / np.sqrt(values[kept]))
-            self.size, unit = 3 * self.basis.shape[1], unit[-self.coefficients - 7 :]
-        else:
-            self.size = len(unit) - self.coefficients - 7
-        constants = {
-            "unit": unit,
-            "modes": self.model_modes,
-            "precision": np.sqrt(model.precision),
-            "bound": np.sqrt(model.bound),
-            "rotation": np.sqrt(model.rotation_precision),
-        }
-        if reduced:
+            self.unit = np.r_[np.ones(3 * self.basis.shape[1]), self.unit[-self.others :]]
             constants["points"] = rows @ self.basis
         else:
-            rough = sp.csr_array(sp.diags_array(root) @ model.laplacian)
-            constants["rough"], constants["back"] = padded(rough), padded(sp.csr_array(rough.T))
-            constants["plain"] = np.sqrt(model.ridge) * root
-        self.constants = jax.tree.map(self.cast, constants)
+            tables = {"rows": rows, "rough": model.rough, "back": sp.csr_array(model.rough.T)}
+            constants = {name: padded(table) for name, table in tables.items()}
+            constants["plain"] = model.plain[:, None]
+        self.size = len(self.unit) - self.others
+        self.constants = self.cast({"unit": self.unit, **constants})
         self.photos = [self.photo(*both, start) for both, start in zip(task.references(), task.starts)]
-        self.first = jnp.zeros(self.size + self.coefficients + 7, dtype)
+        self.first = jnp.zeros(len(self.unit), dtype)
 
-    def cast(self, array: Any) -> jax.Array:
-        """Convert to the problem's type; indices stay what they are."""
-        array = np.asarray(array)
-        return jnp.asarray(array, self.dtype if array.dtype.kind == "f" else None)
+    def cast(self, tree: Any) -> Any:
+        """Convert arrays to the problem's type; indices stay what they are."""
+        arrays = jax.tree.map(np.asarray, tree)
+        return jax.tree.map(lambda part: jnp.asarray(part, self.dtype if part.dtype.kind == "f" else None), arrays)
 
-    def photo(self, reference: Reference, scale: np.ndarray, start: State) -> dict[str, jax.Array]:
+    def photo(self, reference: Reference, scale: np.ndarray, start: State) -> dict[str, Any]:
         """Return what differs between photos."""
         values = {
-            "scale": scale,
+            "scale": scale[:, None],
             "landmarks": reference.landmarks - reference.centre,
-            "points": reference.shape_points + self.model_modes @ start.coefficients,
-            "offset": start.coefficients - reference.mu,
-            "start": start.coefficients,
-            "quaternion": Rotation.from_matrix(start.rotation).as_quat(scalar_first=True, canonical=True),
+            "points": reference.points(start),
+            "modes": reference.point_modes,
+            "mu": reference.mu,
+            "roots": reference.roots,
+            "focal": reference.focal,
+            "coefficients": start.coefficients,
+            "quaternion": quaternion_of(start.rotation),
             "translation": start.translation,
-            "focal": reference.focal * np.exp(start.log_focal_scale),
             "zoom": start.log_focal_scale,
-            "focal_precision": np.sqrt(reference.focal_precision),
         }
-        return {name: self.cast(np.asarray(value, np.float64)) for name, value in values.items()}
+        return self.cast(values)
 
-    def residuals(self, x: jax.Array, photo: dict[str, jax.Array]) -> jax.Array:
+    def residuals(self, x: jax.Array, photo: dict[str, Any]) -> jax.Array:
         """Return all residuals of one photo."""
-        constants, c = self.constants, self.coefficients
-        if self.reduced:
-            x = x.at[self.size :].multiply(constants["unit"])
-            field = x[: self.size].reshape(-1, 3)
-            moved, penalties = constants["points"] @ field, [field]
+        x, constants = x * self.constants["unit"], self.constants
+        field, other = x[: self.size].reshape(-1, 3), x[self.size :]
+        if self.basis is None:
+            moved, penalties = _gather(constants["rows"], field), [self.rough(field), constants["plain"] * field]
         else:
-            x = x * constants["unit"]
-            field = x[: self.size].reshape(-1, 3)
-            columns, share = self.rows[0], self.rows[1].astype(x.dtype)
-            moved = jnp.einsum("kn,knx->kx", share, field[columns])
-            penalties = [self.rough(field), constants["plain"][:, None] * field]
-        change, turn, shift, zoom = jnp.split(x[self.size :], [c, c + 3, c + 6])
-        increment = jnp.concatenate([jnp.ones(1, x.dtype), 0.5 * turn])
-        quaternion = multiply(increment / jnp.sqrt(jnp.sum(increment**2)), photo["quaternion"])
-        points = photo["points"] + constants["modes"] @ change + moved
-        seen = (
-            points @ matrix_from_quaternion(quaternion).T * self.cast(FLIP)[None] + (photo["translation"] + shift)[None]
+            moved, penalties = constants["points"] @ field, [field]
+        change, turn, shift, zoom = jnp.split(other, self.others - np.array([7, 4, 1]))
+        quaternion, zoom = compose(turn, photo["quaternion"]), photo["zoom"] + zoom[0]
+        points = photo["points"] + photo["modes"] @ change + moved
+        pose = (
+            matrix_from_quaternion(quaternion),
+            (photo["translation"] + shift)[None],
+            photo["focal"] * jnp.exp(zoom),
         )
-        image = photo["focal"] * jnp.exp(zoom[0]) * seen[:, :2] / seen[:, 2:]
-        coefficients = photo["start"] + change
-        parts = [
-            photo["scale"][:, None] * (image - photo["landmarks"]), *penalties,
-            constants["precision"] * (photo["offset"] + change),
-            constants["bound"] * (coefficients - jnp.clip(coefficients, 0.0, 1.0)),
-            constants["rotation"] * quaternion[1:], photo["focal_precision"] * (photo["zoom"] + zoom),
-        ]  # fmt: skip
-        return jnp.concatenate([part.ravel() for part in parts])
+        image = photo["scale"] * (project(points, *pose) - photo["landmarks"])
+        priors = prior_residuals(photo["coefficients"] + change, photo["mu"], quaternion[1:], zoom, photo["roots"])
+        return jnp.concatenate([part.ravel() for part in (image, *penalties, *priors)])
 
     def rough(self, field: jax.Array) -> jax.Array:
         """Return ``sqrt(omega_c W) L d``."""
-
-        def gather(table: Any, values: jax.Array) -> jax.Array:
-            columns, weights = table
-            return jnp.einsum("vn,vnx->vx", weights, values[columns])
-
         tables = (self.constants["rough"], self.constants["back"])
         if not self.gathering:
-            return gather(tables[0], field)
-        return linear_call(lambda t, d: gather(t[0], d), lambda t, r: gather(t[1], r), tables, field)
+            return _gather(tables[0], field)
+        return linear_call(lambda t, d: _gather(t[0], d), lambda t, r: _gather(t[1], r), tables, field)
 
     def state(self, index: int, x: jax.Array) -> State:
         """Convert increments to a state."""
-        start, c = self.task.starts[index], self.coefficients
-        unit, found = np.asarray(self.constants["unit"], np.float64), np.array(x, np.float64)
-        found[-len(unit) :] *= unit
-        field, other = found[: self.size].reshape(-1, 3), found[self.size :]
-        turn = np.r_[1.0, 0.5 * other[c : c + 3]]
-        return State(
-            start.coefficients + other[:c],
-            Rotation.from_quat(turn, scalar_first=True).as_matrix() @ start.rotation,
-            start.translation + other[c + 3 : c + 6],
-            float(start.log_focal_scale + other[-1]),
-            start.field + (self.basis @ field if self.reduced else field),
-        )
+        found = self.unit * np.array(x, np.float64)
+        field, other = found[: self.size], found[self.size :]
+        if self.basis is not None:
+            field = (self.basis @ field.reshape(-1, 3)).ravel()
+        return self.task.starts[index].moved(np.r_[field, other])
 
 
-def jax_peer(
-    task: Task, solver: Callable[[JaxProblem], Callable], dtype: str, reduced: bool, gathering: bool = True
-) -> tuple[Solve, Read]:
-    """Prepare a solver, given as a function from a problem to a function of start and photo."""
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    problem = JaxProblem(task, dtype, reduced=reduced, gathering=gathering)
-    run = jax.jit(solver(problem))
-    return lambda index: jax.block_until_ready(run(problem.first, problem.photos[index])), problem.state
-
-
-def jaxopt_gauss_newton(problem: JaxProblem) -> Callable:
-    """Prepare jaxopt's Gauss-Newton; its conjugate gradients end at 1e-5, which cannot be set."""
-    import jaxopt
-
-    solver = jaxopt.GaussNewton(problem.residuals, maxiter=ITERATIONS, tol=0.0, implicit_diff=False)
-    return lambda x, photo: solver.run(x, photo).params
-
-
-def jaxopt_levenberg(problem: JaxProblem, **options: Any) -> Callable:
-    """Prepare jaxopt's Levenberg-Marquardt, hardly damped: its default costs iterations, less rejects good steps."""
-    import jaxopt
-
-    solver = jaxopt.LevenbergMarquardt(
-        problem.residuals, maxiter=ITERATIONS, damping_parameter=1e-7, tol=0.0, xtol=0.0, gtol=0.0,
-        implicit_diff=False, **options,
-    )  # fmt: skip
-    return lambda x, photo: solver.run(x, photo).params
-
-
-def optimistix_gauss_newton(problem: JaxProblem, linear: Callable[[Any], Any]) -> Callable:
-    """Prepare optimistix, with one step more than the others: its first only evaluates the start."""
-    import lineax
-    import optimistix
-
-    solver = optimistix.GaussNewton(rtol=1e-30, atol=1e-30, linear_solver=linear(lineax))
-
-    def run(x: jax.Array, photo: Any) -> jax.Array:
-        found = optimistix.least_squares(
-            problem.residuals, solver, x, args=photo, max_steps=ITERATIONS + 1, throw=False
-        )
-        return found.value
-
-    return run
+def _gather(table: tuple[jax.Array, jax.Array], values: jax.Array) -> jax.Array:
+    """Multiply a padded sparse matrix with [v 3]."""
+    columns, weights = table
+    return jnp.einsum("rn,rnx->rx", weights, values[columns])
 
 
 class Peer(NamedTuple):
     """One solver of the table."""
 
     prepare: Callable[[Task], tuple[Solve, Read]]
-    full: bool
+    full: bool = True
     """Whether it works on all 3v + e + 7 unknowns; otherwise on the reduced basis."""
 
 
-def _jax(prepare: Callable, *, full: bool, gathering: bool = True, **options: Any) -> Peer:
-    solver = partial(prepare, **options)
-    return Peer(partial(jax_peer, solver=solver, dtype="float32", reduced=not full, gathering=gathering), full)
+def _jax_peer(run: Callable[..., jax.Array], *, full: bool = True, gathering: bool = True) -> Peer:
+    """Make a peer of a function of residuals, start and photo."""
+
+    def prepare(task: Task) -> tuple[Solve, Read]:
+        problem = JaxProblem(task, "float32", reduced=not full, gathering=gathering)
+        compiled = jax.jit(partial(run, problem.residuals))
+        return lambda index: compiled(problem.first, problem.photos[index]), problem.state
+
+    return Peer(prepare, full)
 
 
-def _conjugate(lineax: Any) -> Any:
-    return lineax.Normal(lineax.CG(rtol=1e-3, atol=1e-3, max_steps=5000))
+def _jaxopt(name: str, **options: Any) -> Callable[..., jax.Array]:
+    """Return jaxopt's solver; conjugate gradients of its Gauss-Newton end at 1e-5, which cannot be set."""
+
+    def run(residuals: Callable, x: jax.Array, photo: Any) -> jax.Array:
+        import jaxopt
+
+        solver = getattr(jaxopt, name)(residuals, maxiter=ITERATIONS, tol=0.0, implicit_diff=False, **options)
+        return solver.run(x, photo).params
+
+    return run
 
 
+def _optimistix(linear: Callable[[Any], Any]) -> Callable[..., jax.Array]:
+    """Return optimistix's Gauss-Newton, with one step more than the others: its first only evaluates the start."""
+
+    def run(residuals: Callable, x: jax.Array, photo: Any) -> jax.Array:
+        import lineax
+        import optimistix
+
+        solver = optimistix.GaussNewton(rtol=1e-30, atol=1e-30, linear_solver=linear(lineax))
+        steps = {"max_steps": ITERATIONS + 1, "throw": False}
+        return optimistix.least_squares(residuals, solver, x, args=photo, **steps).value
+
+    return run
+
+
+# Levenberg-Marquardt is hardly damped: jaxopt's default costs iterations, less rejects good steps.
+_LEVENBERG = partial(_jaxopt, "LevenbergMarquardt", damping_parameter=1e-7, xtol=0.0, gtol=0.0)
 PEERS: dict[str, Peer] = {
-    "CHOLMOD, Gauss-Newton": Peer(sparse_peers.sparse_cholesky, True),
-    "SciPy LSMR, Gauss-Newton": Peer(sparse_peers.lsmr, True),
-    "SciPy sparse LU, Gauss-Newton": Peer(sparse_peers.sparse_lu, True),
-    "pyceres, SPARSE_NORMAL_CHOLESKY": Peer(sparse_peers.ceres, True),
-    "jaxopt GaussNewton": _jax(jaxopt_gauss_newton, full=True),
-    "jaxopt LevenbergMarquardt": _jax(jaxopt_levenberg, full=True, gathering=False),
-    "optimistix GaussNewton, CG": _jax(optimistix_gauss_newton, full=True, linear=_conjugate),
-    "optimistix GN, Cholesky": _jax(optimistix_gauss_newton, full=False, linear=lambda x: x.Normal(x.Cholesky())),
-    "optimistix GN, QR": _jax(optimistix_gauss_newton, full=False, linear=lambda x: x.QR()),
-    "jaxopt GN": _jax(jaxopt_gauss_newton, full=False),
-    "jaxopt LM, Cholesky": _jax(jaxopt_levenberg, full=False, solver="cholesky", materialize_jac=True),
+    "CHOLMOD, Gauss-Newton": Peer(sparse_peers.sparse_cholesky),
+    "SciPy LSMR, Gauss-Newton": Peer(sparse_peers.lsmr),
+    "SciPy sparse LU, Gauss-Newton": Peer(sparse_peers.sparse_lu),
+    "pyceres, SPARSE_NORMAL_CHOLESKY": Peer(sparse_peers.ceres),
+    "jaxopt GaussNewton": _jax_peer(_jaxopt("GaussNewton")),
+    "jaxopt LevenbergMarquardt": _jax_peer(_LEVENBERG(), gathering=False),
+    "optimistix GaussNewton, CG": _jax_peer(
+        _optimistix(lambda x: x.Normal(x.CG(rtol=1e-3, atol=1e-3, max_steps=5000)))
+    ),
+    "optimistix GN, Cholesky": _jax_peer(_optimistix(lambda x: x.Normal(x.Cholesky())), full=False),
+    "optimistix GN, QR": _jax_peer(_optimistix(lambda x: x.QR()), full=False),
+    "jaxopt GN": _jax_peer(_jaxopt("GaussNewton"), full=False),
+    "jaxopt LM, Cholesky": _jax_peer(_LEVENBERG(solver="cholesky", materialize_jac=True), full=False),
 }
 """All peers, by the name in the tables."""

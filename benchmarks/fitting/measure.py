@@ -13,22 +13,19 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
-from benchmarks.fitting.comparison import state_of
+from benchmarks.fitting.comparison import one_fit, state_of
 from benchmarks.fitting.jax_peers import PEERS
-from benchmarks.fitting.problem import IMAGE_SIZE, Layout, Photo, State, make_layout, make_photo
+from benchmarks.fitting.problem import IMAGE_SIZE, Layout, Photo, State, make_layout, make_photo, points_of
 from benchmarks.fitting.reference import Model, Reference
 from benchmarks.fitting.sparse_peers import ITERATIONS, Task
-from benchmarks.harness import block, in_subprocess, peak_memory_mb, time_calls
+from benchmarks.harness import block, in_subprocess, peak_memory_mb, stopwatch, time_calls
 from benchmarks.refinement import refined_head
-from digitaltwin.fitting import FitConfig, Fitter, fit, fit_batch, make_fitter, mesh_points_of
-from digitaltwin.fitting._points import landmark_points_of
+from digitaltwin.fitting import FitConfig, FitResult, Fitter, fit_batch, make_fitter
 from digitaltwin.fitting._steps import is_direct
 from digitaltwin.head import HeadModel, load_head
 
 REACHED = 1e-4
 """Relative sub-optimality up to which a solver has reached the minimum."""
-
-
 REDUCED = "reduced basis: "
 """Prefix of peers that are given the exact small problem."""
 
@@ -52,13 +49,11 @@ class Workload(NamedTuple):
 
     def fitter(self, head: HeadModel, iterations: int = ITERATIONS) -> Fitter:
         """Return the library's fitter."""
-        points = (mesh_points_of if self.mesh else landmark_points_of)(head)
-        return make_fitter(head, replace(self.config(), iterations=iterations), points=points)
+        return make_fitter(head, replace(self.config(), iterations=iterations), points=points_of(head, mesh=self.mesh))
 
     def photos(self, head: HeadModel, count: int) -> tuple[Layout, list[Photo]]:
         """Return the landmarks' layout, and photos of people whose shape is known."""
-        points = (mesh_points_of if self.mesh else landmark_points_of)(head)
-        layout = make_layout(head, points, self.config().contour_weight)
+        layout = make_layout(head, points_of(head, mesh=self.mesh), self.config().contour_weight)
         return layout, [make_photo(head, layout, seed, known_shape=True) for seed in range(count)]
 
 
@@ -75,46 +70,38 @@ def make_task(workload: Workload, photos: int) -> Task:
     return Task(model, given, starts, minima)
 
 
-def one_fit(fitter: Fitter, photo: Photo) -> Callable[[], Any]:
-    """Return a call that fits one photo in float32."""
-    shape, landmarks, scores, weights = (part[0] for part in stack([photo], 1))
-    return partial(fit, fitter, shape, landmarks, IMAGE_SIZE, scores=scores, weights=weights)
-
-
-def batch_fit(fitter: Fitter, photos: Sequence[Photo], batch: int, **options: Any) -> Callable[[], Any]:
+def batch_fit(fitter: Fitter, photos: Sequence[Photo], batch: int, **options: Any) -> Callable[[], FitResult]:
     """Return a call that fits the photos again and again, up to a batch."""
-    shapes, landmarks, scores, weights = stack(photos, batch)
+    repeated = [photos[index % len(photos)] for index in range(batch)]
+    parts = zip(*((photo.shape, photo.landmarks, photo.scores, photo.weights) for photo in repeated))
+    shapes, landmarks, scores, weights = (jnp.asarray(np.stack(part), jnp.float32) for part in parts)
     return partial(fit_batch, fitter, shapes, landmarks, IMAGE_SIZE, scores=scores, weights=weights, **options)
 
 
-def stack(photos: Sequence[Photo], batch: int) -> list[jax.Array]:
-    """Stack shapes, landmarks, scores and weights of the photos, repeated up to a batch."""
-    chosen = [photos[index % len(photos)] for index in range(batch)]
-    parts = zip(*((photo.shape, photo.landmarks, photo.scores, photo.weights) for photo in chosen))
-    return [jnp.asarray(np.stack(part), jnp.float32) for part in parts]
+def time_entry(calls: Sequence[Callable[[], Any]], seconds: float) -> tuple[Any, dict[str, Any]]:
+    """Time the first call apart, because it compiles, then all in turns; return what it found and the times."""
+    with stopwatch() as first:
+        found = block(calls[0]())
+    timing = time_calls(calls, seconds)
+    return found, {**timing.as_ms(), "first_call_s": first["wall_s"], "peak_mb": peak_memory_mb()}
 
 
 def suboptimality(task: Task, states: Sequence[State]) -> dict[str, Any]:
     """Return how far above the minimum the worst state lies, relative, and whether the minimum counts as reached."""
-    worst = 0.0
-    for photo, start, minimum, state in zip(task.photos, task.starts, task.minima, states):
-        reference = Reference(task.model, photo)
-        energy = reference.energy(reference.scale(start), state)
-        worst = max(worst, energy / minimum - 1.0 if np.isfinite(energy) else 1e30)
+    energies = [reference.energy(scale, state) for (reference, scale), state in zip(task.references(), states)]
+    above = [energy / minimum - 1.0 for energy, minimum in zip(energies, task.minima)]
+    worst = max(0.0, *(share if np.isfinite(share) else 1e30 for share in above))
     return {"suboptimality": worst, "reached": worst < REACHED}
 
 
 def measure_peer(name: str, task: Task, seconds: float) -> dict[str, Any]:
     """Measure one peer on one photo at a time."""
-    begun = time.perf_counter()
-    solve, read = PEERS[name].prepare(task)
-    prepared, found = time.perf_counter(), solve(0)
-    first = time.perf_counter()
-    timing = time_calls([partial(solve, index) for index in range(len(task.photos))], seconds)
-    others = range(1, len(task.photos)) if timing.wall_s < 5.0 else ()
+    with stopwatch() as preparation:
+        solve, read = PEERS[name].prepare(task)
+    found, result = time_entry([partial(solve, index) for index in range(len(task.photos))], seconds)
+    others = range(1, len(task.photos)) if result["ms"] < 5000.0 else ()
     states = [read(0, found), *(read(index, solve(index)) for index in others)]
-    result = {**timing.as_ms(), "prepare_s": prepared - begun, "first_call_s": first - prepared}
-    result |= {"peak_mb": peak_memory_mb(), **suboptimality(task, states)}
+    result |= {"prepare_s": preparation["wall_s"], **suboptimality(task, states)}
     if isinstance(found, tuple) and isinstance(found[-1], dict):  # what the solver says of itself
         result["parts_ms"] = {part: 1e3 * value for part, value in found[-1].items()}
     return result
@@ -123,17 +110,12 @@ def measure_peer(name: str, task: Task, seconds: float) -> dict[str, Any]:
 def measure_library(workload: Workload, task: Task, seconds: float) -> dict[str, Any]:
     """Measure the library on one photo at a time, from landmarks (EPnP included) to vertices."""
     head = workload.head()
-    begun = time.perf_counter()
-    fitter = block(workload.fitter(head))
-    prepared = time.perf_counter()
+    with stopwatch() as preparation:
+        fitter = block(workload.fitter(head))
     calls = [one_fit(fitter, photo) for photo in task.photos]
-    begun_first = time.perf_counter()
-    block(calls[0]())
-    result: dict[str, Any] = {"prepare_s": prepared - begun, "first_call_s": time.perf_counter() - begun_first}
-    if not workload.sliding:
-        result |= suboptimality(task, [state_of(call()) for call in calls])
-    result["batches"] = {"1": {**time_calls(calls, seconds).as_ms(), "peak_mb": peak_memory_mb()}}
-    return result
+    _, entry = time_entry(calls, seconds)
+    result = {"prepare_s": preparation["wall_s"], "first_call_s": entry.pop("first_call_s"), "batches": {"1": entry}}
+    return result if workload.sliding else result | suboptimality(task, [state_of(call()) for call in calls])
 
 
 def measure_batches(
@@ -144,26 +126,28 @@ def measure_batches(
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     fitter, found = workload.fitter(workload.head()), {}
     for batch in batches:
-        call = batch_fit(fitter, photos, batch)
-        begun = time.perf_counter()
         try:
-            block(call())
+            _, found[str(batch)] = time_entry([batch_fit(fitter, photos, batch)], seconds)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             print(f"batch {batch}: out of memory")
             break
-        first = time.perf_counter() - begun
-        found[str(batch)] = {**time_calls(call, seconds).as_ms(), "first_call_s": first, "peak_mb": peak_memory_mb()}
     return found
+
+
+def direct_step(landmarks: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a matrix and right-hand sides of the size of a direct step's, in LAPACK's order."""
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(2 * landmarks, 3 * landmarks))
+    system = np.eye(2 * landmarks) + half @ half.T / landmarks
+    right = rng.normal(size=(2 * landmarks, columns))
+    return np.asfortranarray(system, np.float32), np.asfortranarray(right, np.float32)
 
 
 def measure_floor(landmarks: int, columns: int) -> float:
     """Measure five times spotrf, strsm and ssyrk [ms], the BLAS and LAPACK calls of a direct fit."""
-    rng = np.random.default_rng(0)
-    half = rng.normal(size=(2 * landmarks, 3 * landmarks)).astype(np.float32)
-    system = np.asfortranarray(np.eye(2 * landmarks, dtype=np.float32) + half @ half.T / landmarks)
-    right = np.asfortranarray(rng.normal(size=(2 * landmarks, columns)).astype(np.float32))
+    system, right = direct_step(landmarks, columns)
     (factorise,) = get_lapack_funcs(("potrf",), (system,))
     solve, multiply = get_blas_funcs(("trsm", "syrk"), (system,))
 
@@ -183,10 +167,11 @@ def measure_curve(sizes: Sequence[int | None], seconds: float) -> list[dict[str,
         head = workload.head()
         _, (photo,) = workload.photos(head, 1)
         calls = [one_fit(workload.fitter(head, iterations), photo) for iterations in (ITERATIONS, 0)]
-        pairs: list[list[float]] = [[time_calls(call, 0.0, warm_up=True, most=1).wall_s for call in calls]]
-        begun = time.perf_counter()
-        while len(pairs) < 10 or (time.perf_counter() - begun < seconds and len(pairs) < 500):
+        pairs: list[list[float]] = []
+        begun = np.inf  # the first pair compiles
+        while len(pairs) < 11 or (time.perf_counter() - begun < seconds and len(pairs) < 501):
             pairs.append([1e3 * time_calls(call, 0.0).wall_s for call in calls])
+            begun = min(begun, time.perf_counter())
         both = np.array(pairs[1:])
         medians = {"fit_ms": both[:, 0], "iterations_ms": both[:, 0] - both[:, 1], "rest_ms": both[:, 1]}
         rows.append({"vertices": len(head.mean), **{name: float(np.median(ms)) for name, ms in medians.items()}})
@@ -194,17 +179,16 @@ def measure_curve(sizes: Sequence[int | None], seconds: float) -> list[dict[str,
 
 
 def measure(
-    workload: Workload, names: Sequence[str], batches: Sequence[int], seconds: float, photos: int, *, all_threads: bool
+    workload: Workload, names: Sequence[str], batches: Sequence[int], seconds: float, photos: int
 ) -> dict[str, Any]:
-    """Measure all entries of one workload, each in a process of its own with one BLAS thread.
+    """Measure a workload with its contour held, and the library sliding too, each entry in a process of its own.
 
     Args:
-        workload: The workload, its contour held.
+        workload: The workload.
         names: Peers.
-        batches: Batch sizes, 1 first.
+        batches: Batch sizes of the library beyond 1.
         seconds: Time for the repetitions of one entry.
         photos: Number of photos.
-        all_threads: Whether the library is also measured with all BLAS threads.
     """
     apart = partial(in_subprocess, blas_threads=1)
     task = apart(make_task, workload, photos)
@@ -215,10 +199,7 @@ def measure(
     sliding = workload._replace(sliding=True)
     for name, each in (("digitaltwin", workload), ("digitaltwin, sliding", sliding)):
         entry = result["library"][name] = apart(measure_library, each, task, seconds)
-        entry["batches"] |= apart(measure_batches, each, task.photos, batches[1:], seconds)
-    if all_threads:
-        entry = in_subprocess(measure_library, sliding, task, seconds)
-        result["library"]["digitaltwin, sliding, all BLAS threads"] = entry
+        entry["batches"] |= apart(measure_batches, each, task.photos, batches, seconds)
     for name in names:
         title = name if PEERS[name].full else f"{REDUCED}{name}"
         try:
@@ -249,18 +230,12 @@ def measure_accelerator(workload: Workload, batches: Sequence[int], seconds: flo
 
 def accelerator_floor(landmarks: int, columns: int, heads: int) -> float:
     """Return heads a second, were there nothing but the matrix work of five iterations."""
-    keys = jax.random.split(jax.random.key(0))
-    half = jax.random.normal(keys[0], (heads, 2 * landmarks, 3 * landmarks), jnp.float32)
-    right = jax.random.normal(keys[1], (heads, 2 * landmarks, columns), jnp.float32)
-
-    def system(half: jax.Array) -> jax.Array:
-        return jnp.eye(len(half)) + jnp.matmul(half, half.T, precision="highest") / half.shape[1]
+    systems, rights = (jnp.tile(part[None], (heads, 1, 1)) for part in direct_step(landmarks, columns))
 
     @jax.jit
-    def once(systems: jax.Array, right: jax.Array) -> jax.Array:
+    def once(systems: jax.Array, rights: jax.Array) -> jax.Array:
         factors = jnp.linalg.cholesky(systems, symmetrize_input=False)
-        whitened = solve_triangular(factors, right, lower=True)
+        whitened = solve_triangular(factors, rights, lower=True)
         return jnp.einsum("bri,brj->bij", whitened, whitened, precision="highest")
 
-    systems = jax.jit(jax.vmap(system))(half)
-    return heads / (ITERATIONS * time_calls(partial(once, systems, right), 2.0, warm_up=True).wall_s)
+    return heads / (ITERATIONS * time_calls(partial(once, systems, rights), 2.0, warm_up=True).wall_s)

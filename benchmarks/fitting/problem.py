@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.fitting._points import FacePoints
+from digitaltwin.fitting._points import FacePoints, landmark_points_of, mesh_points_of
 from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
@@ -48,6 +48,19 @@ class State(NamedTuple):
     field: np.ndarray
     """The correction dP [v 3], mm."""
 
+    def moved(self, increment: np.ndarray) -> "State":
+        """Return the state after an increment of all unknowns: field, coefficients, rotation, translation, zoom."""
+        field, change, turn, shift, zoom = np.split(
+            increment, len(increment) - np.array([len(self.coefficients) + 7, 7, 4, 1])
+        )
+        return State(
+            coefficients=self.coefficients + change,
+            rotation=Rotation.from_rotvec(turn).as_matrix() @ self.rotation,
+            translation=self.translation + shift,
+            log_focal_scale=float(self.log_focal_scale + zoom[0]),
+            field=self.field + field.reshape(-1, 3),
+        )
+
 
 class Photo(NamedTuple):
     """Detected landmarks of a random person, and a start."""
@@ -65,6 +78,11 @@ class Photo(NamedTuple):
     start_translation: np.ndarray
 
 
+def points_of(head: HeadModel, *, mesh: bool) -> FacePoints:
+    """Return the landmarks on a head: the 478 points of the face mesh, or the 104."""
+    return (mesh_points_of if mesh else landmark_points_of)(head)
+
+
 def make_layout(head: HeadModel, points: FacePoints, contour_weight: float) -> Layout:
     """Lay out a set of landmarks, the 104 or the 478 points of the face mesh, as the reference reads it."""
     rows = interpolation_matrix(points.corners, points.weights, len(head.mean))
@@ -77,30 +95,19 @@ def make_layout(head: HeadModel, points: FacePoints, contour_weight: float) -> L
 
 
 def make_photo(
-    head: HeadModel,
-    layout: Layout,
-    seed: int,
-    *,
-    known_shape: bool = False,
-    missing: float = 0.0,
-    weighted: bool = False,
-    known_focal: bool = False,
-    noise: float = 0.01,
-) -> Photo:
+    head: HeadModel, layout: Layout, seed: int, *,
+    known_shape: bool = False, missing: float = 0.0, weighted: bool = False, known_focal: bool = False,
+) -> Photo:  # fmt: skip
     """Draw landmarks of a random person, within what the priors expect, whose head is turned.
 
     Args:
         head: The head model.
         layout: The landmarks.
-        seed: Seed of everything random.
+        seed: Seed of everything random; the landmarks' noise has a deviation of 1 % of the eye distance.
         known_shape: Whether P is the person's, but for its detail; otherwise P is the mean head.
         missing: Share of the landmarks that were not seen (NaN, weight 0), drawn at random.
         weighted: Whether landmarks get weights between 0.2 and 2.
         known_focal: Whether the focal length is given, some per cent off.
-        noise: Standard deviation of the landmarks, as a share of the eye distance.
-
-    Returns:
-        The photo.
     """
     rng = np.random.default_rng(seed)
     beta = np.clip(0.3 * rng.normal(size=len(head.expressions)), 0.0, 1.0)
@@ -119,7 +126,7 @@ def make_photo(
     seen = (points @ rotation.T) * FLIP + translation
     landmarks = focal * seen[:, :2] / seen[:, 2:] + np.array(IMAGE_SIZE[::-1]) / 2.0
     eyes = np.linalg.norm(landmarks[layout.eyes[0]] - landmarks[layout.eyes[1]])
-    landmarks += noise * eyes * rng.normal(size=landmarks.shape)
+    landmarks += 0.01 * eyes * rng.normal(size=landmarks.shape)
 
     weights = rng.uniform(0.2, 2.0, len(landmarks)) if weighted else np.ones(len(landmarks))
     weights[(rng.random(len(landmarks)) < missing) | (layout.weights == 0.0)] = 0.0

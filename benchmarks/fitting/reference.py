@@ -8,11 +8,13 @@ Letters: v vertices, k landmarks, c coefficients (expressions, then identity if 
 the field: coefficients, a rotation vector on the left [rad], translation [mm], log focal scale.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
+from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 
 from benchmarks.fitting.problem import FLIP, IMAGE_SIZE, Layout, Photo, State
@@ -56,44 +58,69 @@ class Model:
         expressions, identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
         self.modes = np.concatenate([expressions, identity]) if config.fit_identity else expressions
         self.expressions, extra = len(expressions), len(self.modes) - len(expressions)
-        self.paper, self.config, self.fit_identity = paper, config, config.fit_identity
+        self.paper, self.config = paper, config
 
         # Where irises are among the points, they and not the detected expression say where the eyes look.
         gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
         gaze &= len(self.layout.weights) > LANDMARK_COUNT
         stiff = config.omega_r / np.where(gaze, config.gaze_deviation, config.expression_deviation) ** 2
         deviation = np.asarray(head.identity_std, np.float64)[:extra]
-        self.precision = np.r_[stiff, config.omega_i / deviation**2]
-        self.bound = np.r_[(0.0 if paper else 1.0) * stiff, np.zeros(extra)]
-        self.rotation_precision = config.omega_r * config.lambda_q
+        bound = np.r_[np.zeros_like(stiff) if paper else stiff, np.zeros(extra)]
+        precisions = (np.r_[stiff, config.omega_i / deviation**2], bound, config.omega_r * config.lambda_q)
+        self.roots = tuple(np.sqrt(precision) for precision in precisions)
 
         if paper:
-            self.laplacian, self.mass = _graph_laplacian(faces, len(self.mean)), np.ones(len(self.mean))
-            self.omega_c, self.ridge = 25.0 / 100.0**2, 4.0  # the field is in mm here
+            laplacian, mass = _graph_laplacian(faces, len(self.mean)), np.ones(len(self.mean))
+            omega_c, ridge = 25.0 / 100.0**2, 4.0  # the field is in mm here
         else:
             area = lumped_mass(self.mean, faces)
-            stiffness = cotangent_stiffness(self.mean, faces)
-            self.laplacian = sp.csr_array(sp.diags_array(area.mean() / area) @ stiffness)
-            self.mass = area / area.mean()
-            self.ridge = area.mean() ** 2 / config.correction_length_mm**4
-            self.omega_c = config.correction_weight * area.mean() / self.ridge
-        smoothness = self.laplacian.T @ sp.diags_array(self.mass) @ self.laplacian
-        self.field = sp.csr_array(self.omega_c * (smoothness + self.ridge * sp.diags_array(self.mass)))
-        self.field3 = sp.csc_array(sp.kron(self.field, sp.eye_array(3)))
-        # The field's residuals are these rows times d (L d, then d), plus L times what lagged modes have changed.
-        root = sp.diags_array(np.sqrt(self.omega_c * self.mass))
-        rough = sp.kron(root @ self.laplacian, sp.eye_array(3))
-        self.field_rows = sp.csr_array(sp.vstack([rough, sp.kron(np.sqrt(self.ridge) * root, sp.eye_array(3))]))
-        moved = rough @ self.modes[:lagged].reshape(lagged, self.mean.size).T
-        self.lagged_columns = np.concatenate([moved, np.zeros_like(moved)])
-        rest = sp.csr_array((2 * self.mean.size, len(self.modes) + 7 - lagged))
-        self.constant_rows = sp.csr_array(sp.hstack([self.field_rows, sp.csr_array(self.lagged_columns), rest]))
+            mass, ridge = area / area.mean(), area.mean() ** 2 / config.correction_length_mm**4
+            laplacian = sp.diags_array(1.0 / mass) @ cotangent_stiffness(self.mean, faces)
+            omega_c = config.correction_weight * area.mean() / ridge
+        root = np.sqrt(omega_c * mass)
+        self.rough, self.plain = sp.csr_array(sp.diags_array(root) @ laplacian), np.sqrt(ridge) * root
+        self.field = sp.csr_array(self.rough.T @ self.rough + sp.diags_array(self.plain**2))
+        # The field's residuals, linear in all unknowns: L d, to which lagged modes add what they have changed, and d.
+        rough, plain, self.field3 = (
+            sp.csc_array(sp.kron(part, sp.eye_array(3)))
+            for part in (self.rough, sp.diags_array(self.plain), self.field)
+        )
+        moved = sp.csr_array(rough @ self.modes[:lagged].reshape(lagged, self.mean.size).T)
+        rest = sp.csr_array((self.mean.size, len(self.modes) + 7 - lagged))
+        self.constant_rows = sp.csr_array(sp.block_array([[rough, moved, rest], [plain, None, None]]))
+        self.constant_square = sp.csc_array(self.constant_rows.T @ self.constant_rows)
 
 
 def _graph_laplacian(faces: np.ndarray, count: int) -> sp.csr_array:
     i, j = edges(faces).T
     adjacency = sp.coo_array((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=(count, count))
     return sp.csr_array(sp.diags_array(adjacency.sum(axis=1)) - adjacency)
+
+
+def project(points: Any, rotation: Any, translation: Any, focal: Any) -> Any:
+    """Project points of the head [... 3], in arrays of NumPy or JAX, to pixels from the image's centre."""
+    seen = points @ (FLIP[:, None] * rotation).T + translation
+    return focal * seen[..., :2] / seen[..., 2:]
+
+
+def prior_residuals(coefficients: Any, mu: Any, vector: Any, zoom: Any, roots: Sequence[Any]) -> list[Any]:
+    """Return the residuals of coefficients, bounds, rotation and zoom, in arrays of NumPy or JAX.
+
+    Args:
+        coefficients: Expressions and identity.
+        mu: Their expected values.
+        vector: Vector part of the rotation's quaternion.
+        zoom: Log focal scale.
+        roots: Root of each part's precision; 0 for coefficients without bounds.
+    """
+    beyond = coefficients - coefficients.clip(0.0, 1.0)
+    deviations = (coefficients - mu, beyond, vector, zoom)
+    return [root * deviation for root, deviation in zip(roots, deviations)]
+
+
+def quaternion_of(rotation: np.ndarray) -> np.ndarray:
+    """Return the unit quaternion of a rotation matrix, the real part first and not negative."""
+    return Rotation.from_matrix(rotation).as_quat(scalar_first=True, canonical=True)
 
 
 class Reference:
@@ -108,6 +135,7 @@ class Reference:
     def __init__(self, model: Model, photo: Photo, *, rows: sp.csr_array | None = None):
         self.model, self.photo = model, photo
         self.rows = model.layout.rows if rows is None else rows
+        self.rows3 = sp.csr_array(sp.kron(self.rows, sp.eye_array(3)))
         self.point_modes = np.stack([self.rows @ mode for mode in model.modes], axis=2)
         self.shape_points = self.rows @ photo.shape
         self.weights = photo.weights * model.layout.weights
@@ -117,7 +145,8 @@ class Reference:
         self.centre = np.array(IMAGE_SIZE[::-1]) / 2.0
         self.focal = float(max(IMAGE_SIZE)) if photo.focal_px is None else photo.focal_px
         config = model.config
-        self.focal_precision = config.omega_r * (config.lambda_f if photo.focal_px is None else config.lambda_f_known)
+        zoom = config.omega_r * (config.lambda_f if photo.focal_px is None else config.lambda_f_known)
+        self.roots = (*model.roots, np.sqrt(zoom))
 
     def start(self) -> State:
         """Return the photo's start: the detected expression, a pose some degrees and per cent off."""
@@ -145,87 +174,83 @@ class Reference:
         return self.shape_points + self.rows @ state.field + self.point_modes @ state.coefficients
 
     def project(self, points: np.ndarray, state: State) -> np.ndarray:
-        """Project points of the head [px]."""
-        seen = (points @ state.rotation.T) * FLIP + state.translation
-        return self.focal * np.exp(state.log_focal_scale) * seen[:, :2] / seen[:, 2:] + self.centre
+        """Project points of the head [... 3] to pixels [... 2]."""
+        focal = self.focal * np.exp(state.log_focal_scale)
+        return project(points, state.rotation, state.translation, focal) + self.centre
 
     def image_residual(self, scale: np.ndarray, state: State) -> np.ndarray:
         """Return the weighted reprojection errors [k 2]."""
         return scale[:, None] * (self.project(self.points(state), state) - self.landmarks)
 
-    def hinge(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return how far expressions are beyond [0, 1]."""
-        beyond = np.maximum(coefficients - 1.0, 0.0) + np.minimum(coefficients, 0.0)
-        return np.where(self.model.bound > 0.0, beyond, 0.0)
-
     def residuals(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> np.ndarray:
-        """Return all residuals, whose squares sum to the energy: image, L d, d, coefficients, bounds, rotation, zoom.
+        """Return all residuals, whose squares sum to the energy: image, coefficients, bounds, rotation, zoom, L d, d.
 
         Args:
             scale: Scale of the image residual.
             state: Point to evaluate.
             change: Change of the coefficients by the step that led here, for a lagged term; none at its start.
         """
-        field = self.model.field_rows @ state.field.ravel()
-        if change is not None:
-            field = field + self.model.lagged_columns @ change[: self.model.lagged]
-        return np.r_[self.image_residual(scale, state).ravel(), field, self.prior_residuals(state)]
+        change = np.zeros_like(self.mu) if change is None else change
+        field = self.model.constant_rows @ np.r_[state.field.ravel(), change, np.zeros(7)]
+        return np.r_[self.photo_residuals(scale, state), field]
+
+    def photo_residuals(self, scale: np.ndarray, state: State) -> np.ndarray:
+        """Return the residuals of image and priors, which are not linear."""
+        return np.r_[self.image_residual(scale, state).ravel(), self.prior_residuals(state)]
 
     def prior_residuals(self, state: State) -> np.ndarray:
         """Return the residuals of coefficients, bounds, rotation and zoom."""
-        model = self.model
-        return np.r_[
-            np.sqrt(model.precision) * (state.coefficients - self.mu),
-            np.sqrt(model.bound) * self.hinge(state.coefficients),
-            np.sqrt(model.rotation_precision) * _quaternion(state.rotation)[1],
-            np.sqrt(self.focal_precision) * state.log_focal_scale,
-        ]
+        vector = quaternion_of(state.rotation)[1:]
+        parts = prior_residuals(state.coefficients, self.mu, vector, state.log_focal_scale, self.roots)
+        return np.concatenate([np.ravel(part) for part in parts])
 
     def energy(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> float:
         """Return E of Eq. 1 to 3."""
         return float(np.sum(self.residuals(scale, state, change=change) ** 2))
 
-    def image_jacobians(self, scale: np.ndarray, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Differentiate the image residual by the landmarks' positions [k 2 3] and by the other unknowns [k 2 m]."""
-        turned = self.points(state) @ state.rotation.T
-        seen = turned * FLIP + state.translation
-        gain = scale * self.focal * np.exp(state.log_focal_scale) / seen[:, 2]
-        by_seen = np.zeros((len(scale), 2, 3))
-        by_seen[:, 0, 0] = by_seen[:, 1, 1] = gain
-        by_seen[:, :, 2] = -gain[:, None] * seen[:, :2] / seen[:, 2:]
-        by_point = (by_seen * FLIP) @ state.rotation
-        # An increment w on the left moves R p by w x R p, the columns of which are e_a x R p.
-        crossed = np.stack([np.cross(axis, turned) for axis in np.eye(3)], axis=2)
-        by_turn = (by_seen * FLIP) @ crossed
-        by_zoom = gain[:, None, None] * seen[:, :2, None]
-        return by_point, np.concatenate([by_point @ self.point_modes, by_turn, by_seen, by_zoom], axis=2)
+    def image_jacobians(
+        self, scale: np.ndarray, state: State, points: np.ndarray | None = None, modes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Differentiate the image residual by the landmarks' positions [... 2 3] and by the other unknowns [... 2 m].
 
-    def field_jacobian(self, by_point: np.ndarray) -> sp.csc_array:
-        """Differentiate the image residual by the field [2k 3v]."""
-        k = len(by_point)
-        columns = np.arange(3 * k).reshape(k, 1, 3).repeat(2, axis=1).ravel()
-        blocks = sp.csr_array((by_point.ravel(), columns, 3 * np.arange(2 * k + 1)), shape=(2 * k, 3 * k))
-        return sp.csc_array(blocks @ sp.kron(self.rows, sp.eye_array(3)))
+        The landmarks are all, or those at given points [... 3] with their modes [... 3 c].
+        """
+        turned = (self.points(state) if points is None else points) @ state.rotation.T
+        seen = turned * FLIP + state.translation
+        gain = scale * self.focal * np.exp(state.log_focal_scale) / seen[..., 2]
+        by_seen = np.zeros((*turned.shape[:-1], 2, 3))
+        by_seen[..., 0, 0] = by_seen[..., 1, 1] = gain
+        by_seen[..., 2] = -gain[..., None] * seen[..., :2] / seen[..., 2:]
+        by_turned = by_seen * FLIP
+        by_point = by_turned @ state.rotation
+        # An increment w on the left moves R p by w x R p; its product with a row is that of w with R p x row.
+        by_turn = np.cross(turned[..., None, :], by_turned)
+        by_zoom = gain[..., None, None] * seen[..., :2, None]
+        by_mode = by_point @ (self.point_modes if modes is None else modes)
+        return by_point, np.concatenate([by_mode, by_turn, by_seen, by_zoom], axis=-1)
 
     def prior_jacobian(self, state: State) -> np.ndarray:
         """Differentiate :meth:`prior_residuals` by the other unknowns [2c + 4, m]."""
-        model, c = self.model, len(self.mu)
-        result = np.zeros((2 * c + 4, c + 7))
-        result[:c, :c] = np.diag(np.sqrt(model.precision))
-        result[c : 2 * c, :c] = np.diag(np.where(self.hinge(state.coefficients) != 0.0, np.sqrt(model.bound), 0.0))
-        w, vector = _quaternion(state.rotation)
-        by_turn = 0.5 * np.stack([w * axis + np.cross(axis, vector) for axis in np.eye(3)], axis=1)
-        result[2 * c : 2 * c + 3, c : c + 3] = np.sqrt(model.rotation_precision) * by_turn
-        result[-1, -1] = np.sqrt(self.focal_precision)
-        return result
+        precision, bound, rotation, zoom = self.roots
+        outside = (state.coefficients < 0.0) | (state.coefficients > 1.0)
+        w, *vector = quaternion_of(state.rotation)
+        by_turn = 0.5 * (w * np.eye(3) + np.cross(np.eye(3), vector).T)
+        by_coefficients = np.concatenate([np.diag(precision), np.diag(bound * outside)])
+        by_pose = block_diag(rotation * by_turn, np.zeros((0, 3)), zoom)
+        return block_diag(by_coefficients, by_pose)
+
+    def photo_jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
+        """Differentiate :meth:`photo_residuals` by all unknowns, the field first."""
+        by_point, by_other = self.image_jacobians(scale, state)
+        blocks = sp.bsr_array((by_point, np.arange(len(scale)), np.arange(len(scale) + 1)))
+        others = np.concatenate([*by_other, self.prior_jacobian(state)])
+        by_field = sp.csr_array(blocks.tocsr() @ self.rows3)
+        by_field.resize(len(others), self.rows3.shape[1])
+        return sp.csr_array(sp.hstack([by_field, sp.csr_array(others)]))
 
     def jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
         """Differentiate :meth:`residuals` by all unknowns, the field first [r 3v + m]."""
-        by_point, by_other = self.image_jacobians(scale, state)
-        image = sp.hstack([self.field_jacobian(by_point), sp.csr_array(by_other.reshape(2 * len(scale), -1))])
-        prior = self.prior_jacobian(state)
-        bottom = sp.hstack([sp.csr_array((len(prior), state.field.size)), sp.csr_array(prior)])
-        return sp.csr_array(sp.vstack([image, self.model.constant_rows, bottom], format="csr"))
+        return sp.csr_array(sp.vstack([self.photo_jacobian(scale, state), self.model.constant_rows]))
 
     def normal_equations(
         self, scale: np.ndarray, state: State, damping: float = 0.0
@@ -235,32 +260,21 @@ class Reference:
         Damping mu adds ``mu A`` to the field's block, and to the others' mu times the diagonal of what is left of
         their block when the field has been eliminated.
         """
-        jacobian, split = self.jacobian(scale, state), state.field.size
-        system = sp.csc_array(jacobian.T @ jacobian)
+        jacobian, split = self.photo_jacobian(scale, state), state.field.size
+        system = sp.csc_array(self.model.constant_square + jacobian.T @ jacobian)
         if damping > 0.0:
             block = sp.csc_array(system[:split, :split] + damping * self.model.field3)
             coupling = system[:split, split:].toarray()
             reduced = system[split:, split:].toarray() - coupling.T @ factorised(block).solve(coupling)
             weighted = sp.diags_array(damping * np.diag(reduced))
             system = sp.csc_array(system + sp.block_diag([damping * self.model.field3, weighted]))
-        return system, jacobian.T @ self.residuals(scale, state)
+        right = jacobian.T @ self.photo_residuals(scale, state)
+        return system, right + self.model.constant_square @ np.r_[state.field.ravel(), np.zeros(len(right) - split)]
 
     def step(self, scale: np.ndarray, state: State, *, damping: float = 0.0) -> State:
         """Take one Gauss-Newton step of all 3v + m unknowns at once."""
         system, right = self.normal_equations(scale, state, damping)
-        return self.moved(state, -factorised(system).solve(right))
-
-    def moved(self, state: State, increment: np.ndarray) -> State:
-        """Return the state after an increment of all unknowns, the field first."""
-        c, split = len(self.mu), state.field.size
-        other = increment[split:]
-        return State(
-            coefficients=state.coefficients + other[:c],
-            rotation=Rotation.from_rotvec(other[c : c + 3]).as_matrix() @ state.rotation,
-            translation=state.translation + other[c + 3 : c + 6],
-            log_focal_scale=float(state.log_focal_scale + other[-1]),
-            field=state.field + increment[:split].reshape(-1, 3),
-        )
+        return state.moved(-factorised(system).solve(right))
 
     def run(self, scale: np.ndarray, state: State, steps: int, *, tolerance: float = 0.0) -> tuple[State, list[float]]:
         """Take steps that may not raise the energy: a rejected one damps the next, by 1/100 and then ten times more.
@@ -297,7 +311,7 @@ class Reference:
 
     def gauge(self, state: State) -> float:
         """Return the scale of a fit of identity: the landmarks' size on P over that on the fitted neutral shape."""
-        if not self.model.fit_identity:
+        if not self.model.config.fit_identity:
             return 1.0
         layout, head, extra = self.model.layout, self.model.head, self.model.expressions
         grown = np.tensordot(state.coefficients[extra:], self.model.modes[extra:], 1) + state.field
@@ -306,18 +320,11 @@ class Reference:
 
 
 def frozen_contour(reference: Reference, lines: Lines, state: State) -> tuple[sp.csr_array, float]:
-    """Return the landmarks' rows with the contour frozen where it slid to.
+    """Return the landmarks' rows [k v] with the contour frozen where it slid to, seen in a state.
 
     The silhouette of each line is the candidate seen most nearly edge-on, or an end where the line is seen from one
-    side only; a landmark lies at the nearest point, in the image, of the polyline through these.
-
-    Args:
-        reference: The photo's reference implementation, with any rows.
-        lines: The candidates.
-        state: Pose and shape under which the contour is sought.
-
-    Returns:
-        Rows [k v], and the margin of the choice on the least decided line (squared cosines).
+    side only; a landmark lies at the nearest point, in the image, of the polyline through these. The second value is
+    the margin of the choice on the least decided line (squared cosines).
     """
     shape = reference.photo.shape
     points = (lines.rows @ shape).reshape(lines.count, -1, 3)
@@ -352,14 +359,11 @@ def frozen_contour(reference: Reference, lines: Lines, state: State) -> tuple[sp
 
 
 def _silhouette(cosine: np.ndarray, real: np.ndarray) -> tuple[int, float]:
-    """Choose the candidate of one line.
+    """Return the candidate of one line, and the least change of a squared cosine that would make it another.
 
     Args:
         cosine: Cosines between outward normals and the directions they are seen in.
         real: False where the line has ended.
-
-    Returns:
-        Its index, and the least change of a squared cosine that would make it another.
     """
     places = np.flatnonzero(real)
     cosine = cosine[places]
@@ -380,10 +384,3 @@ def factorised(matrix: sp.csc_array | sp.csc_matrix) -> spl.SuperLU:
     """Factor a symmetric positive definite matrix by sparse LU, ordered to stay sparse."""
     options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
     return spl.splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", options=options)
-
-
-def _quaternion(rotation: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return real and vector part of R's unit quaternion, the real one not negative."""
-    x, y, z, w = Rotation.from_matrix(rotation).as_quat()
-    sign = 1.0 if w >= 0.0 else -1.0
-    return sign * w, sign * np.array([x, y, z])

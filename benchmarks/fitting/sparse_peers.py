@@ -7,17 +7,19 @@ one that reads the state out of what that returned. A setting that differs from 
 """
 
 import importlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
-from scipy.spatial.transform import Rotation
+from scipy.linalg import block_diag, expm
 
-from benchmarks.fitting.problem import FLIP, Photo, State
+from benchmarks.fitting.problem import Photo, State
 from benchmarks.fitting.reference import Model, Reference, factorised
+from benchmarks.harness import time_calls
 
 ITERATIONS = 5
 Solve = Callable[[int], Any]
@@ -47,60 +49,6 @@ class Task(NamedTuple):
         return 1.0 / np.sqrt(reference.normal_equations(scale, self.starts[0])[0].diagonal())
 
 
-def padded(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Return columns and values of each row [r n], n those of the fullest; zeros fill up the others."""
-    counts = np.diff(matrix.indptr)
-    place = np.minimum(np.arange(counts.max())[None], counts[:, None] - 1) + matrix.indptr[:-1, None]
-    filled = np.arange(counts.max())[None] < counts[:, None]
-    return matrix.indices[place], np.where(filled, matrix.data[place], 0.0)
-
-
-class NormalEquations:
-    """J'J and J'r of one model, with values filled into a sparsity pattern that is laid out once."""
-
-    def __init__(self, model: Model):
-        columns, self.share = padded(sp.csr_array(model.layout.rows))
-        index = (3 * columns[:, :, None] + np.arange(3)).reshape(len(columns), -1)  # k x n
-        self.field, fields, unknowns = model.field, model.mean.size, len(model.modes) + 7
-        corner, touched = fields + np.arange(unknowns), np.unique(index)
-        constant, size = sp.coo_array(model.field3), fields + unknowns
-        entries = {
-            "constant": (constant.row, constant.col),
-            "blocks": (np.repeat(index, index.shape[1], axis=1).ravel(), np.tile(index, (1, index.shape[1])).ravel()),
-            "above": (np.repeat(touched, unknowns), np.tile(corner, len(touched))),
-            "below": (np.tile(corner, len(touched)), np.repeat(touched, unknowns)),
-            "corner": (np.repeat(corner, unknowns), np.tile(corner, unknowns)),
-        }
-        i, j = (np.concatenate(part) for part in zip(*entries.values()))
-        pattern = sp.csc_array(sp.coo_array((np.ones(len(i)), (i, j)), shape=(size, size)))
-        pattern.sort_indices()
-        keys = np.repeat(np.arange(size), np.diff(pattern.indptr)) * size + pattern.indices
-        self.places = {name: np.searchsorted(keys, j * size + i) for name, (i, j) in entries.items()}
-        self.constant = np.bincount(self.places["constant"], constant.data, minlength=len(keys))
-        self.pattern, self.touched = sp.csc_matrix(pattern), touched
-        # The pattern of the image residual's derivative by the touched unknowns [2k touched].
-        self.columns = np.repeat(np.searchsorted(touched, index)[:, None], 2, axis=1).ravel()
-        self.starts = np.arange(2 * len(index) + 1) * index.shape[1]
-
-    def __call__(self, reference: Reference, scale: np.ndarray, state: State) -> tuple[sp.csc_matrix, np.ndarray]:
-        """Return the matrix and the right-hand side at a state."""
-        by_point, by_other = reference.image_jacobians(scale, state)
-        k, residual = len(by_point), reference.image_residual(scale, state).ravel()
-        by_field = (by_point[:, :, None] * self.share[:, None, :, None]).reshape(k, 2, -1)
-        blocks = np.swapaxes(by_field, 1, 2) @ by_field
-        shape = (2 * k, len(self.touched))
-        transposed = sp.csr_array((by_field.ravel(), self.columns, self.starts), shape=shape).T
-        flat, prior = by_other.reshape(2 * k, -1), reference.prior_jacobian(state)
-        crossed = (transposed @ flat).ravel()
-        data = self.constant + np.bincount(self.places["blocks"], blocks.ravel(), minlength=len(self.constant))
-        data[self.places["above"]] = data[self.places["below"]] = crossed
-        data[self.places["corner"]] = (flat.T @ flat + prior.T @ prior).ravel()
-        self.pattern.data = data
-        field = (self.field @ state.field).ravel()
-        field[self.touched] += transposed @ residual
-        return self.pattern, np.r_[field, flat.T @ residual + prior.T @ reference.prior_residuals(state)]
-
-
 def gauss_newton(task: Task, step: Callable[[Reference, np.ndarray, State], np.ndarray]) -> tuple[Solve, Read]:
     """Run plain Gauss-Newton with a function for its increment."""
     references = task.references()
@@ -108,7 +56,7 @@ def gauss_newton(task: Task, step: Callable[[Reference, np.ndarray, State], np.n
     def solve(index: int) -> State:
         (reference, scale), state = references[index], task.starts[index]
         for _ in range(ITERATIONS):
-            state = reference.moved(state, step(reference, scale, state))
+            state = state.moved(step(reference, scale, state))
         return state
 
     return solve, lambda _, state: state
@@ -116,10 +64,9 @@ def gauss_newton(task: Task, step: Callable[[Reference, np.ndarray, State], np.n
 
 def sparse_lu(task: Task) -> tuple[Solve, Read]:
     """SciPy's SuperLU, ordered for symmetric matrices, without pivoting."""
-    equations = NormalEquations(task.model)
 
     def step(reference: Reference, scale: np.ndarray, state: State) -> np.ndarray:
-        matrix, right = equations(reference, scale, state)
+        matrix, right = reference.normal_equations(scale, state)
         return -factorised(matrix).solve(right)
 
     return gauss_newton(task, step)
@@ -128,24 +75,19 @@ def sparse_lu(task: Task) -> tuple[Solve, Read]:
 def sparse_cholesky(task: Task) -> tuple[Solve, Read]:
     """SuiteSparse's CHOLMOD, supernodal; analysed once, with the ordering that proves fastest here."""
     analyze = importlib.import_module("sksparse.cholmod").analyze  # not in the bench extra: needs a system library
-    equations = NormalEquations(task.model)
     reference, scale = task.references()[0]
-    matrix, _ = equations(reference, scale, task.starts[0])
-    factors = [
-        analyze(matrix, mode="supernodal", ordering_method=name) for name in ("nesdis", "metis", "amd", "colamd")
-    ]
+    matrix = sp.csc_matrix(reference.normal_equations(scale, task.starts[0])[0])
+    orderings = ("nesdis", "metis", "amd", "colamd")
+    factors = [analyze(matrix, mode="supernodal", ordering_method=ordering) for ordering in orderings]
 
     def seconds(factor: Any) -> float:
-        factor.cholesky_inplace(matrix)
-        start = time.perf_counter()
-        factor.cholesky_inplace(matrix)
-        return time.perf_counter() - start
+        return time_calls(partial(factor.cholesky_inplace, matrix), np.inf, warm_up=True, most=1).wall_s
 
     factor = min(factors, key=seconds)
 
     def step(reference: Reference, scale: np.ndarray, state: State) -> np.ndarray:
-        matrix, right = equations(reference, scale, state)
-        factor.cholesky_inplace(matrix)
+        matrix, right = reference.normal_equations(scale, state)
+        factor.cholesky_inplace(sp.csc_matrix(matrix))
         return -factor(right)
 
     return gauss_newton(task, step)
@@ -169,34 +111,45 @@ def lsmr(task: Task, tolerance: float = 4e-6) -> tuple[Solve, Read]:
 def ceres(task: Task) -> tuple[Solve, Read]:
     """Ceres' Levenberg-Marquardt, hardly damped, with SuiteSparse; three parameters a vertex.
 
-    The problem is built once. Its derivatives are analytic, but Python's; what the linear solver alone takes is
-    reported beside.
+    The problem is built once, of increments from the start. Its derivatives are analytic, but Python's; what the linear
+    solver alone takes is reported beside.
     """
     import pyceres
 
-    model = task.model
-    columns, share = padded(sp.csr_array(model.layout.rows))
-    field = np.zeros((len(model.mean), 3))
-    blocks, coefficients, pose = list(field), np.zeros(len(model.modes)), np.zeros(7)
-    holder = _CeresPhoto(task)
-    problem, kept = pyceres.Problem(), []
+    class Cost(pyceres.CostFunction):
+        """A residual, and its derivatives by each block of parameters, as a function returns them."""
 
-    def add(cost: Any, parameters: list[np.ndarray]) -> None:
-        kept.append(cost)
-        problem.add_residual_block(cost, None, parameters)
+        def __init__(self, evaluate: Callable[[list[np.ndarray]], tuple[Any, Callable]], size: int, blocks: list[int]):
+            super().__init__()
+            self.evaluate = evaluate
+            self.set_num_residuals(size)
+            self.set_parameter_block_sizes(blocks)
 
-    image, row, prior = _ceres_costs(pyceres)
-    for k in range(len(columns)):
-        corners = np.unique(columns[k])
-        weights = np.array([share[k][columns[k] == corner].sum() for corner in corners])
-        add(image(holder, k, weights), [*(blocks[corner] for corner in corners), coefficients, pose])
-    root = np.sqrt(model.omega_c * model.mass)
-    laplacian = sp.csr_array(model.laplacian)
-    for i in range(len(blocks)):
-        part = slice(laplacian.indptr[i], laplacian.indptr[i + 1])
-        add(row(root[i] * laplacian.data[part]), [blocks[j] for j in laplacian.indices[part]])
-        add(pyceres.factors.NormalPrior(np.zeros(3), np.eye(3) / (model.ridge * root[i] ** 2)), [blocks[i]])
-    add(prior(holder), [coefficients, pose])
+        def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
+            residuals[:], derivatives = self.evaluate(parameters)
+            if jacobians is not None:
+                for given, own in zip(jacobians, derivatives()):
+                    given[:] = own.ravel()
+            return True
+
+    model, photo = task.model, _CeresPhoto(task)
+    field, other = np.zeros_like(model.mean), np.zeros(len(model.modes) + 7)
+    blocks, problem, kept = list(field), pyceres.Problem(), []
+
+    def add(evaluate: Callable, size: int, parameters: list[np.ndarray]) -> None:
+        kept.append(Cost(evaluate, size, [len(block) for block in parameters]))
+        problem.add_residual_block(kept[-1], None, parameters)
+
+    rows = sp.csr_array(model.layout.rows)
+    rows.sum_duplicates()
+    for k, (corners, weights) in enumerate(_rows_of(rows)):
+        add(partial(photo.image, k, weights), 2, [*(blocks[corner] for corner in corners), other])
+    for i, (neighbours, weights) in enumerate(_rows_of(model.rough)):
+        slopes = weights[:, None, None] * np.eye(3)
+        add(partial(_linear, weights.tolist(), slopes), 3, [blocks[j] for j in neighbours])
+        kept.append(pyceres.factors.NormalPrior(np.zeros(3), np.eye(3) / model.plain[i] ** 2))
+        problem.add_residual_block(kept[-1], None, [blocks[i]])
+    add(photo.prior, 2 * len(model.modes) + 4, [other])
 
     options = pyceres.SolverOptions()
     options.linear_solver_type = pyceres.LinearSolverType.SPARSE_NORMAL_CHOLESKY
@@ -207,110 +160,61 @@ def ceres(task: Task) -> tuple[Solve, Read]:
     options.minimizer_progress_to_stdout = False
 
     def solve(index: int) -> tuple[State, dict[str, float]]:
-        holder.select(index)
-        field[:], coefficients[:], pose[:] = 0.0, task.starts[index].coefficients, 0.0
+        photo.select(index)
+        field[:], other[:] = 0.0, 0.0
         summary = pyceres.SolverSummary()
         pyceres.solve(options, problem, summary)
-        seconds = {"linear solver": summary.linear_solver_time_in_seconds}
-        return holder.state(field, coefficients, pose), seconds
+        found = photo.at(other)[0]._replace(field=field.copy())
+        return found, {"linear solver": summary.linear_solver_time_in_seconds}
 
     return solve, lambda _, found: found[0]
 
 
 class _CeresPhoto:
-    """The photo that the cost functions now speak of; ``pose`` is the increment from its start."""
+    """Residuals and derivatives of the photo that is fitted now; translation in units of 100 mm."""
 
     def __init__(self, task: Task):
         self.task, self.references = task, task.references()
-        self.select(0)
 
     def select(self, index: int) -> None:
-        (self.reference, self.scale), self.start = self.references[index], self.task.starts[index]
+        (self.reference, self.scale), self.start, self.key = self.references[index], self.task.starts[index], b""
 
-    def state(self, field: np.ndarray, coefficients: np.ndarray, pose: np.ndarray) -> State:
-        start = self.start
-        rotation = Rotation.from_rotvec(pose[:3]).as_matrix() @ start.rotation
-        translation = start.translation + 100.0 * pose[3:6]
-        return State(coefficients.copy(), rotation, translation, start.log_focal_scale + pose[6], field.copy())
+    def at(self, other: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
+        """Return the state without field, its landmarks, and the derivative of its increment by ``other`` [m m]."""
+        if other.tobytes() != self.key:  # all landmarks ask for the same in turn
+            cross = np.cross(np.eye(3), other[-7:-4])
+            left = expm(np.block([[cross, np.eye(3)], [np.zeros((3, 6))]]))[:3, 3:]  # that of the exponential map
+            metric = np.diag(np.r_[np.full(3, 100.0), 1.0])
+            increment = np.r_[np.zeros(self.start.field.size), other[:-4], metric @ other[-4:]]
+            state, chain = self.start.moved(increment), block_diag(np.eye(len(other) - 7), left, metric)
+            self.key, self.found = other.tobytes(), (state, self.reference.points(state), chain)
+        return self.found
+
+    def image(self, k: int, weights: np.ndarray, parameters: list[np.ndarray]) -> tuple[np.ndarray, Callable]:
+        """Evaluate one landmark."""
+        *moved, other = parameters
+        reference, scale = self.reference, self.scale[k]
+        state, points, chain = self.at(other)
+        point = points[k] + weights @ np.array(moved)
+
+        def derivatives() -> list[np.ndarray]:
+            by_point, by_other = reference.image_jacobians(scale, state, point, reference.point_modes[k])
+            return [*(weight * by_point for weight in weights), by_other @ chain]
+
+        return scale * (reference.project(point, state) - reference.landmarks[k]), derivatives
+
+    def prior(self, parameters: list[np.ndarray]) -> tuple[np.ndarray, Callable]:
+        """Evaluate the priors of coefficients and pose."""
+        state, _, chain = self.at(parameters[0])
+        return self.reference.prior_residuals(state), lambda: [self.reference.prior_jacobian(state) @ chain]
 
 
-def _left_jacobian(turn: np.ndarray) -> np.ndarray:
-    """Derivative of the rotation vector on the left by the one it is added to."""
-    angle = np.linalg.norm(turn)
-    cross = np.array([[0, -turn[2], turn[1]], [turn[2], 0, -turn[0]], [-turn[1], turn[0], 0]])
-    if angle < 1e-6:
-        return np.eye(3) + 0.5 * cross
-    one, two = (1.0 - np.cos(angle)) / angle**2, (angle - np.sin(angle)) / angle**3
-    return np.eye(3) + one * cross + two * (cross @ cross)
+def _linear(weights: list[float], derivatives: np.ndarray, parameters: list[np.ndarray]) -> tuple[Any, Callable]:
+    """Evaluate a weighted sum of parameter blocks."""
+    return sum(weight * block for weight, block in zip(weights, parameters)), lambda: derivatives
 
 
-def _ceres_costs(pyceres: Any) -> tuple[type, type, type]:
-    """Cost functions of a landmark, of a row of L, and of the priors of coefficients and pose."""
-    metres = np.r_[np.ones(3), np.full(3, 100.0), 1.0]
-
-    class Image(pyceres.CostFunction):
-        def __init__(self, holder: _CeresPhoto, k: int, weights: np.ndarray):
-            super().__init__()
-            self.holder, self.k, self.weights = holder, k, weights
-            self.set_num_residuals(2)
-            self.set_parameter_block_sizes([3] * len(weights) + [len(holder.task.model.modes), 7])
-
-        def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
-            *corners, coefficients, pose = parameters
-            reference, k, start = self.holder.reference, self.k, self.holder.start
-            turn = Rotation.from_rotvec(pose[:3]).as_matrix()
-            rotation = turn @ start.rotation
-            modes = reference.point_modes[k]
-            point = reference.shape_points[k] + modes @ coefficients
-            for weight, corner in zip(self.weights, corners):
-                point = point + weight * corner
-            turned = rotation @ point
-            x, y, z = FLIP * turned + start.translation + 100.0 * pose[3:6]
-            scale = self.holder.scale[k]
-            gain = scale * reference.focal * np.exp(start.log_focal_scale + pose[6]) / z
-            residuals[:] = gain * np.array([x, y]) + scale * (reference.centre - reference.landmarks[k])
-            if jacobians is not None:
-                by_seen = gain * np.array([[1.0, 0.0, -x / z], [0.0, 1.0, -y / z]])
-                by_point = (by_seen * FLIP) @ rotation
-                for weight, jacobian in zip(self.weights, jacobians):
-                    jacobian[:] = (weight * by_point).ravel()
-                jacobians[-2][:] = (by_point @ modes).ravel()
-                a, b, c = turned
-                crossed = np.array([[0.0, c, -b], [-c, 0.0, a], [b, -a, 0.0]])
-                by_turn = (by_seen * FLIP) @ crossed @ _left_jacobian(pose[:3])
-                jacobians[-1][:] = np.c_[by_turn, 100.0 * by_seen, gain * np.array([x, y])].ravel()
-            return True
-
-    class Row(pyceres.CostFunction):
-        def __init__(self, weights: np.ndarray):
-            super().__init__()
-            self.weights, self.jacobians = weights.tolist(), [(weight * np.eye(3)).ravel() for weight in weights]
-            self.set_num_residuals(3)
-            self.set_parameter_block_sizes([3] * len(weights))
-
-        def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
-            residuals[:] = sum(weight * block for weight, block in zip(self.weights, parameters))
-            if jacobians is not None:
-                for given, own in zip(jacobians, self.jacobians):
-                    given[:] = own
-            return True
-
-    class Prior(pyceres.CostFunction):
-        def __init__(self, holder: _CeresPhoto):
-            super().__init__()
-            self.holder, self.count = holder, len(holder.task.model.modes)
-            self.set_num_residuals(2 * self.count + 4)
-            self.set_parameter_block_sizes([self.count, 7])
-
-        def Evaluate(self, parameters: Any, residuals: Any, jacobians: Any) -> bool:  # noqa: N802
-            state = self.holder.state(np.zeros((1, 3)), *parameters)
-            reference = self.holder.reference
-            residuals[:] = reference.prior_residuals(state)
-            if jacobians is not None:
-                jacobian = reference.prior_jacobian(state)
-                left = jacobian[:, self.count :] * metres
-                left[:, :3] = left[:, :3] @ _left_jacobian(parameters[1][:3])
-                jacobians[0][:], jacobians[1][:] = jacobian[:, : self.count].ravel(), left.ravel()
-            return True
-
-    return Image, Row, Prior
+def _rows_of(matrix: sp.csr_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield columns and values of each row."""
+    for start, end in pairwise(matrix.indptr):
+        yield matrix.indices[start:end], matrix.data[start:end]
