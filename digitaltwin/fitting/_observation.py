@@ -65,7 +65,7 @@ class Photo(NamedTuple):
     """``(100 / W_eye) sqrt(w_k)`` [1/px]: the residuals' unit; 0 until ``residual_scale`` has set it."""
 
 
-def as_floats(value: ArrayLike, dtype: np.dtype) -> Array | np.ndarray:
+def as_floats(value: ArrayLike | tuple, dtype: np.dtype) -> Array | np.ndarray:
     """A value in the fitter's type: a JAX array stays one, all else is NumPy, so that no tiny program is compiled.
 
     Integers, tuples and arrays of them thereby meet one and the same compiled fit.
