@@ -46,7 +46,13 @@ from jaxtyping import Array, Float, Int, Num, PyTree
 
 from digitaltwin.fitting._fit import fit_photo
 from digitaltwin.fitting._fitter import Fitter
-from digitaltwin.fitting._observation import Observation, as_floats, check_shapes, make_observation
+from digitaltwin.fitting._observation import (
+    OBSERVATION_AXES,
+    Observation,
+    as_floats,
+    check_shapes,
+    make_observation,
+)
 from digitaltwin.fitting._result import FitResult
 from digitaltwin.fitting._steps import is_direct
 from digitaltwin.fitting._unknowns import Unknowns
@@ -59,7 +65,6 @@ _BATCH_SIZE, _BATCH_ROWS, _CPU_BATCH_SIZE = 2048, 208, 1
 _CPU_CHUNK = 32  # heads a CPU device is handed at a time
 _SIZES_AN_OCTAVE = 8  # of padded shares: at most 1 head in 8 is padding, at most 8 compilations between n and 2 n
 _ALIGN = 64  # bytes: XLA takes a NumPy array that is so aligned without copying it
-_OWN_AXES = Observation(2, 1, 1, 0, 1, 1)  # of one head
 
 Values = Float[Array, "..."] | Float[np.ndarray, "..."]
 Numbers = Num[Array, "..."] | Num[np.ndarray, "..."]
@@ -170,7 +175,7 @@ def _heads(fitter: Fitter, shapes: Values, observations: Observation, init: Unkn
     if observations.landmarks.ndim != 3:
         raise InputError(f"landmarks has shape {observations.landmarks.shape}; many heads need [b k 2].")
     counts = {"landmarks": len(observations.landmarks)}
-    for name, value, axes in zip(Observation._fields, observations, _OWN_AXES):
+    for name, value, axes in zip(Observation._fields, observations, OBSERVATION_AXES):
         if value is not None and value.ndim not in (axes, axes + 1):
             raise InputError(
                 f"{name} has shape {value.shape}; it needs {axes} axes for one head, or one more for many."
@@ -190,7 +195,7 @@ def _heads(fitter: Fitter, shapes: Values, observations: Observation, init: Unkn
             return value
         return (jnp if isinstance(value, jax.Array) else np).broadcast_to(value[None], (count, *value.shape))
 
-    observations = Observation._make(of_each(value, axes) for value, axes in zip(observations, _OWN_AXES))
+    observations = Observation._make(of_each(value, axes) for value, axes in zip(observations, OBSERVATION_AXES))
     first = init if "init" not in counts else jax.tree.map(lambda part: np.empty(part.shape[1:], part.dtype), init)
     check_shapes(
         fitter,
@@ -310,7 +315,7 @@ def _fit_rows(
     fitter: Fitter,
     own: tuple[Any, Observation, Any],
     shared: tuple[Any, Any],
-    counts: Int[Array, " 1"],
+    counts: Int[Array, " 1"] | Int[np.ndarray, " 1"],
     *,
     batch_size: int,
 ) -> FitResult:

@@ -65,7 +65,7 @@ def match_landmarks(
         The landmarks, and the field at them.
     """
     n, contour = fitter.fixed_count, fitter.contour
-    lagged = None if fitter.lagged is None else fitter.lagged.points
+    lagged = None if fitter.lagged is None else jnp.asarray(fitter.lagged.points)
     base, modes = neutral.points[:n], fitter.points.modes[:n]
     if contour is None or neutral.candidates is None:
         return Landmarks(base, modes, None if lagged is None else lagged[:n], None), field

@@ -219,12 +219,13 @@ class Coupling(NamedTuple):
 
 def coupling(field: CorrectionField, choice: Choice | None) -> Coupling:
     """G under the present correspondences."""
+    fixed, mixed, candidates = (jnp.asarray(part) for part in (field.fixed, field.mixed, field.candidates))
     if choice is None:
-        return Coupling(field.fixed, None, None)
+        return Coupling(fixed, None, None)
     photos, count = choice.first.shape
-    rows = blend(field.candidates, choice).reshape(photos * count, -1)
+    rows = blend(candidates, choice).reshape(photos * count, -1)
     among = blend(rows.T, choice).reshape(photos * count, photos, count)
-    return Coupling(field.fixed, blend(field.mixed, choice), among.reshape(photos, count, photos, count))
+    return Coupling(fixed, blend(mixed, choice), among.reshape(photos, count, photos, count))
 
 
 def dense_coupling(parts: Coupling, photos: int) -> Float[Array, "r r"]:

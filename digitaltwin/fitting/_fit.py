@@ -25,6 +25,7 @@ Where identity is unknown the head's size is a gauge: :mod:`digitaltwin.fitting.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from digitaltwin.fitting._correspondences import neutral_points
@@ -49,14 +50,14 @@ from digitaltwin.solvers._blas import call_with_single_blas_thread
 
 def fit(
     fitter: Fitter,
-    shape: Float[Array, "v 3"],
-    landmarks: Float[Array, "k 2"],
+    shape: Float[Array, "v 3"] | Float[np.ndarray, "v 3"],
+    landmarks: Float[Array, "k 2"] | Float[np.ndarray, "k 2"],
     image_size: ImageSize,
     *,
-    scores: Float[Array, " e"] | None = None,
+    scores: Float[Array, " e"] | Float[np.ndarray, " e"] | None = None,
     focal_px: Scalar | None = None,
-    principal_point_px: Float[Array, " 2"] | None = None,
-    weights: Float[Array, " k"] | None = None,
+    principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"] | None = None,
+    weights: Float[Array, " k"] | Float[np.ndarray, " k"] | None = None,
     init: Unknowns | None = None,
 ) -> FitResult:
     """Fit pose, focal scale, expression, identity and a correction field to one photo's landmarks.

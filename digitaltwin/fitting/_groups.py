@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float
 
@@ -20,7 +21,12 @@ from digitaltwin.solvers._blas import call_with_single_blas_thread
 from digitaltwin.types import InputError
 
 
-def fit_groups(fitter: Fitter, landmarks: Float[Array, "k 2"], image_size: ImageSize, **options: Any) -> GroupFit:
+def fit_groups(
+    fitter: Fitter,
+    landmarks: Float[Array, "k 2"] | Float[np.ndarray, "k 2"],
+    image_size: ImageSize,
+    **options: Any,
+) -> GroupFit:
     """Fit from the mean shape of every group of the head model and keep the start with the lowest energy.
 
     Identity coefficients are measured from the start, so the right group leaves the least to explain. That holds for

@@ -89,7 +89,7 @@ def minimise(
             return start, energy(landmarks, point)[None]
         places = jax.vmap(positions, (0, PHOTO_AXES, 0))(landmarks, start, point.field)
         sizes = jax.vmap(residual_per_mm, (0, PHOTO_AXES, 0))(photos, start, places)
-        preconditioner = make_weak_perspective(fitter.correction.fixed, sizes[0])
+        preconditioner = make_weak_perspective(jnp.asarray(fitter.correction.fixed), sizes[0])
 
     def iterate(
         state: tuple[_Point, Float[Array, ""]], _: None

@@ -7,7 +7,7 @@ trouble in one photo stays there.
 Letters: k landmarks, e expressions, u coefficients (e expressions, then identity); w photos where there are several.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from digitaltwin.types import InputError
 _FLATTEST = 1e-3  # landmarks whose spread across their main direction is smaller than this share of it are a line
 
 ImageSize = Num[Array, " 2"] | Num[np.ndarray, " 2"] | tuple[int | Num[Array, ""], int | Num[Array, ""]]
-Scalar = float | int | Num[Array, ""]
+Scalar = float | int | Num[Array, ""] | Num[np.ndarray, ""]
 
 
 class Observation(NamedTuple):
@@ -45,6 +45,10 @@ class Observation(NamedTuple):
     """Weight of each landmark; None for 1."""
 
 
+OBSERVATION_AXES = (2, 1, 1, 0, 1, 1)
+"""Number of axes of each field of one photo's :class:`Observation`."""
+
+
 class Photo(NamedTuple):
     """What one photo shows, its values safe, in the units of the energy and the fitter's order of landmarks.
 
@@ -65,7 +69,7 @@ class Photo(NamedTuple):
     """``(100 / W_eye) sqrt(w_k)`` [1/px]: the residuals' unit; 0 until ``residual_scale`` has set it."""
 
 
-def as_floats(value: ArrayLike | tuple, dtype: np.dtype) -> Array | np.ndarray:
+def as_floats(value: ArrayLike | tuple[Any, ...], dtype: np.dtype) -> Array | np.ndarray:
     """A value in the fitter's type: a JAX array stays one, all else is NumPy, so that no tiny program is compiled.
 
     Integers, tuples and arrays of them thereby meet one and the same compiled fit.
@@ -80,7 +84,7 @@ def as_floats(value: ArrayLike | tuple, dtype: np.dtype) -> Array | np.ndarray:
 def make_observation(
     fitter: Fitter,
     landmarks: ArrayLike,
-    image_size: ArrayLike | tuple,
+    image_size: ArrayLike | tuple[Any, ...],
     *,
     scores: ArrayLike | None,
     focal_px: ArrayLike | None,
@@ -110,7 +114,7 @@ def check_shapes(
     """
     k, e, u = fitter.landmark_count, len(fitter.expressions), len(fitter.precision)
     expected: dict[str, tuple[ArrayLike | None, tuple[int, ...]]] = {"shape": (shape, fitter.mean.shape)}
-    needed = Observation((k, 2), (2,), (e,), (), (2,), (k,))
+    needed: tuple[tuple[int, ...], ...] = ((k, 2), (2,), (e,), (), (2,), (k,))
     expected |= {
         name: (value, (*photos, *of)) for name, value, of in zip(Observation._fields, observation, needed, strict=True)
     }

@@ -8,13 +8,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Num
+from jaxtyping import Array, Float, Num
 
 from digitaltwin.fitting._correspondences import neutral_points
 from digitaltwin.fitting._eye_scale import residual_scale
 from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._minimise import minimise
 from digitaltwin.fitting._observation import (
+    OBSERVATION_AXES,
     ImageSize,
     Observation,
     Photo,
@@ -34,14 +35,18 @@ from digitaltwin.types import InputError
 
 def fit_views(
     fitter: Fitter,
-    shape: Float[Array, "v 3"],
-    landmarks: Float[Array, "w k 2"],
+    shape: Float[Array, "v 3"] | Float[np.ndarray, "v 3"],
+    landmarks: Float[Array, "w k 2"] | Float[np.ndarray, "w k 2"],
     image_sizes: Num[Array, "w 2"] | Num[np.ndarray, "w 2"] | ImageSize,
     *,
-    scores: Float[Array, "w e"] | Float[Array, " e"] | None = None,
-    focal_px: Num[Array, " w"] | Scalar | None = None,
-    principal_point_px: Float[Array, "w 2"] | Float[Array, " 2"] | None = None,
-    weights: Float[Array, "w k"] | Float[Array, " k"] | None = None,
+    scores: Float[Array, "w e"] | Float[np.ndarray, "w e"] | Float[Array, " e"] | Float[np.ndarray, " e"] | None = None,
+    focal_px: Num[Array, " w"] | Num[np.ndarray, " w"] | Scalar | None = None,
+    principal_point_px: (
+        Float[Array, "w 2"] | Float[np.ndarray, "w 2"] | Float[Array, " 2"] | Float[np.ndarray, " 2"] | None
+    ) = None,
+    weights: (
+        Float[Array, "w k"] | Float[np.ndarray, "w k"] | Float[Array, " k"] | Float[np.ndarray, " k"] | None
+    ) = None,
     init: Unknowns | None = None,
     share_expression: bool = False,
 ) -> FitResult:
@@ -102,8 +107,7 @@ def fit_views(
         weights=weights,
     )
     count = len(landmarks)
-    axes = Observation(2, 1, 1, 0, 1, 1)
-    observations = Observation._make(_of_each(part, count, of_one) for part, of_one in zip(one, axes))
+    observations = Observation._make(_of_each(part, count, axes) for part, axes in zip(one, OBSERVATION_AXES))
     check_shapes(fitter, shape, observations, init, photos=(count,))
     shape = as_floats(shape, fitter.mean.dtype)
     return call_with_single_blas_thread(
@@ -111,12 +115,12 @@ def fit_views(
     )
 
 
-def _of_each(value: ArrayLike | None, count: int, axes: int) -> ArrayLike | None:
+def _of_each(value: Array | np.ndarray | None, count: int, axes: int) -> Array | np.ndarray | None:
     """Repeat what is the same for all photos."""
-    if value is None or np.ndim(value) != axes:
+    if value is None or value.ndim != axes:
         return value
     library = jnp if isinstance(value, jax.Array) else np
-    return library.broadcast_to(value[None], (count, *np.shape(value)))
+    return library.broadcast_to(value[None], (count, *value.shape))
 
 
 @partial(jax.jit, static_argnames="share_expression")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import scipy.linalg  # noqa: F401  loads the BLAS that JAX and SciPy share
+from jax.core import Tracer
 from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def call_with_single_blas_thread(function: Callable[..., T], *args: Any, **optio
     has no BLAS, it is just the call.
     """
     leaves = jax.tree.leaves((args, options))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) or jax.default_backend() != "cpu":
+    if any(isinstance(leaf, Tracer) for leaf in leaves) or jax.default_backend() != "cpu":
         return function(*args, **options)
     with single_blas_thread():
         return jax.block_until_ready(function(*args, **options))
