@@ -110,9 +110,8 @@ def place_calipers(
         (9, 3)
     """
     points = landmark_points(head, neutral)
-    if parts is None:
-        parts = parts_vertices(head, neutral, jnp.zeros(len(head.expression_names)))
-    left, right = (_middle_of_part(head, parts, name) for name in ("left_eye", "right_eye"))
+    inner = parts_vertices(head, neutral, jnp.zeros(len(head.expression_names))) if parts is None else parts
+    left, right = (_middle_of_part(head, inner, name) for name in ("left_eye", "right_eye"))
     glabella = neutral[jnp.argmax(jnp.where(_inside(head, _FOREHEAD), head.mean[:, 2], -jnp.inf))]
     subnasale, tragion, crown = (jnp.argmax(_inside(head, box)) for box in (_SUBNASALE, _TRAGION, _CROWN))
     from_glabella = jnp.sum((neutral - glabella[None]) ** 2, axis=1)

@@ -147,7 +147,7 @@ def head_from_arrays(arrays: Mapping[str, np.ndarray], names: Mapping[str, Any])
     parts = [f"{name}.{part}" for name, bundle in _BUNDLES.items() for part in bundle._fields]
     stored = [*parts, *(_STORED.get(name, name) for name in _ARRAYS if name not in _BUNDLES)]
     host = {name: _narrowed(arrays[name]) for name in stored}
-    lists = {name: tuple(names[name]) for name in _NAMES}
+    lists: dict[str, Any] = {name: tuple(names[name]) for name in _NAMES}
     _check(host, lists)
     device: dict[str, Any] = jax.device_put(host)
     for name, bundle in _BUNDLES.items():

@@ -18,13 +18,13 @@ LEVEL_COUNT = 14
 
 
 class Region(NamedTuple):
-    """A square region of an image."""
+    """A square region of an image, of NumPy arrays or JAX arrays; of several, all have a leading axis r."""
 
-    centre: Float[Array, "2"]
+    centre: Float[Array, "*r 2"] | Float[np.ndarray, "*r 2"]
     """In image pixels."""
-    side: Float[Array, ""]
+    side: Float[Array, "*r"] | Float[np.ndarray, "*r"] | np.floating
     """In image pixels."""
-    angle: Float[Array, ""]
+    angle: Float[Array, "*r"] | Float[np.ndarray, "*r"] | np.floating
     """Direction of its x axis in the image [rad], positive from +x to +y, that is clockwise to the eye."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.geometry import vertex_normals
 from digitaltwin.geometry._normals import face_normals
@@ -143,15 +143,15 @@ def render_mesh(
 def render_views(
     meshes: tuple[Mesh, ...],
     vertices: tuple[Float[Array, "w _ 3"], ...],
-    focal_px: Float[Array, " w"],
-    principal_point_px: Float[Array, "w 2"],
+    focal_px: Float[Array, " w"] | Float[np.ndarray, " w"],
+    principal_point_px: Float[Array, "w 2"] | Float[np.ndarray, "w 2"],
     *,
     image_hw: tuple[int, int],
     lighting: Lighting,
     background: Float[Array, " 3"] | Float[np.ndarray, " 3"],
     gloss: Sequence[float | Array] | Float[Array, " m"] | Float[np.ndarray, " m"] | None = None,
     plain: Float[Array, " 3"] | Float[np.ndarray, " 3"],
-    is_plain: Array,
+    is_plain: Bool[Array, " w"] | Bool[np.ndarray, " w"],
 ) -> Picture:
     """Render several views of the same meshes in one program, one after the other; see :func:`render_mesh`.
 
@@ -374,7 +374,9 @@ def _unit(vector: list[Float[Array, " n"]]) -> list[Float[Array, " n"]]:
     return [component / length for component in vector]
 
 
-def sample_texture(texture: Float[Array, "rows columns 3"], uv: Float[Array, "*n 2"]) -> Float[Array, "*n 3"]:
+def sample_texture(
+    texture: Float[Array, "rows columns 3"] | Float[np.ndarray, "rows columns 3"], uv: Float[Array, "*n 2"]
+) -> Float[Array, "*n 3"]:
     """Look colours of a texture up, bilinearly; beyond its border the outermost texels go on.
 
     Args:
@@ -389,7 +391,8 @@ def sample_texture(texture: Float[Array, "rows columns 3"], uv: Float[Array, "*n
         >>> sample_texture(texture, jnp.array([0.5, 0.5])).tolist()
         [0.5, 0.5, 0.5]
     """
-    return jnp.stack(_sample_pool(_pool([texture]), jnp.zeros(uv.shape[:-1], int), uv[..., 0], uv[..., 1]), axis=-1)
+    pool, index = _pool([jnp.asarray(texture)]), jnp.zeros(uv.shape[:-1], int)
+    return jnp.stack(_sample_pool(pool, index, uv[..., 0], uv[..., 1]), axis=-1)
 
 
 def _sample_pool(

@@ -39,7 +39,9 @@ class Fragments(NamedTuple):
 
 
 def screen_points(
-    vertices: Float[Array, "v 3"], focal_px: Float[Array, ""] | float, principal_point_px: Float[Array, " 2"]
+    vertices: Float[Array, "v 3"],
+    focal_px: Float[Array, ""] | Float[np.ndarray, ""] | np.floating | float,
+    principal_point_px: Float[Array, " 2"] | Float[np.ndarray, " 2"],
 ) -> Float[Array, "v 3"]:
     """Project camera-frame points, and keep the depth that a z-buffer needs: ``(f x / z + c_x, f y / z + c_y, z)``.
 

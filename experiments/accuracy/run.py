@@ -106,7 +106,7 @@ def resumable_job(out: Path, config: SceneConfig) -> ResumableJob:
     path, settings = out / "settings.json", asdict(config)
     settings.pop("count")  # more people are a continuation
     if path.exists():
-        found = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
         renamed = {_FORMER_SETTINGS.get(name, name): value for name, value in found.items()}
         if renamed != found:
             write_json(path, renamed)
