@@ -109,15 +109,15 @@ def one_fit(fitter: Fitter, photo: Photo, unknowns: Unknowns | None = None) -> C
 def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
     """Return a start in the library's form, without a field."""
     lagged = 0 if fitter.lagged is None else len(fitter.expressions)
-    unknowns = Unknowns(
-        coefficients=start.coefficients,
-        quaternion=quaternion_of(start.rotation),
-        translation=start.translation,
-        log_focal_scale=start.log_focal_scale,
-        multipliers=np.zeros((fitter.correction.response.shape[1], 3)),
-        change=np.zeros(lagged),
+    cast = partial(jnp.asarray, dtype=fitter.mean.dtype)
+    return Unknowns(
+        coefficients=cast(start.coefficients),
+        quaternion=cast(quaternion_of(start.rotation)),
+        translation=cast(start.translation),
+        log_focal_scale=cast(start.log_focal_scale),
+        multipliers=cast(np.zeros((fitter.correction.response.shape[1], 3))),
+        change=cast(np.zeros(lagged)),
     )
-    return jax.tree.map(partial(jnp.asarray, dtype=fitter.mean.dtype), unknowns)
 
 
 def state_of(result: FitResult) -> State:

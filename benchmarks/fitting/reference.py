@@ -237,7 +237,7 @@ class Reference:
         by_turn = 0.5 * (w * np.eye(3) + np.cross(np.eye(3), vector).T)
         by_coefficients = np.concatenate([np.diag(precision), np.diag(bound * outside)])
         by_pose = block_diag(rotation * by_turn, np.zeros((0, 3)), zoom)
-        return block_diag(by_coefficients, by_pose)
+        return np.asarray(block_diag(by_coefficients, by_pose))
 
     def photo_jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
         """Differentiate :meth:`photo_residuals` by all unknowns, the field first."""
@@ -245,7 +245,7 @@ class Reference:
         blocks = sp.bsr_array((by_point, np.arange(len(scale)), np.arange(len(scale) + 1)))
         others = np.concatenate([*by_other, self.prior_jacobian(state)])
         by_field = sp.csr_array(blocks.tocsr() @ self.rows3)
-        by_field.resize(len(others), self.rows3.shape[1])
+        by_field.resize(len(others), self.rows3.shape[1])  # pyright: ignore[reportOptionalSubscript]
         return sp.csr_array(sp.hstack([by_field, sp.csr_array(others)]))
 
     def jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
@@ -380,7 +380,7 @@ def _silhouette(cosine: np.ndarray, real: np.ndarray) -> tuple[int, float]:
     return int(places[end]), by_sign
 
 
-def factorised(matrix: sp.csc_array | sp.csc_matrix) -> spl.SuperLU:
+def factorised(matrix: sp.csc_array | sp.csc_matrix | sp.csr_array) -> spl.SuperLU:
     """Factor a symmetric positive definite matrix by sparse LU, ordered to stay sparse."""
     options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
     return spl.splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", options=options)

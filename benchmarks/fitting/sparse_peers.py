@@ -187,7 +187,7 @@ class _CeresPhoto:
             metric = np.diag(np.r_[np.full(3, 100.0), 1.0])
             increment = np.r_[np.zeros(self.start.field.size), other[:-4], metric @ other[-4:]]
             state, chain = self.start.moved(increment), block_diag(np.eye(len(other) - 7), left, metric)
-            self.key, self.found = other.tobytes(), (state, self.reference.points(state), chain)
+            self.key, self.found = other.tobytes(), (state, self.reference.points(state), np.asarray(chain))
         return self.found
 
     def image(self, k: int, weights: np.ndarray, parameters: list[np.ndarray]) -> tuple[np.ndarray, Callable]:
