@@ -13,7 +13,7 @@ class Tube(NamedTuple):
     radius: float
     length: float
 
-    def bent(self, degrees: float, *, share: float = 0.8) -> np.ndarray:
+    def bent(self, degrees: float | int, *, share: float = 0.8) -> np.ndarray:
         """The vertices, bent evenly about +z over the middle ``share`` of the length; the axis keeps its length."""
         low, high = self.length * (1 - share) / 2, self.length * (1 + share) / 2
         along = np.linspace(0, self.length, 20_001)
@@ -26,7 +26,7 @@ class Tube(NamedTuple):
         return np.stack([axis_x + np.cos(turn) * x, axis_y + np.sin(turn) * x, z], axis=1)
 
 
-def make_tube(radius: float, length: float, *, around: int, along: int) -> Tube:
+def make_tube(radius: float | int, length: float | int, *, around: int, along: int) -> Tube:
     """A tube of ``along`` rings of ``around`` vertices each."""
     angle = 2 * np.pi * np.arange(around) / around
     ring = np.stack([radius * np.cos(angle), np.zeros(around), radius * np.sin(angle)], axis=1)
