@@ -142,7 +142,7 @@ def read_graph(model_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray
         def raised(value: np.ndarray, rank: int = rank) -> np.ndarray:
             return value.reshape((1,) * (rank - value.ndim) + value.shape) if value.ndim else value
 
-        def integers(index: int) -> list[int]:
+        def integers(index: int) -> Any:  # a number, or lists of them
             value = constant(index)
             assert value is not None
             return value.tolist()
