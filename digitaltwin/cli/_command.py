@@ -52,8 +52,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
         The exit code. Nothing is raised, but for ``SystemExit`` after SIGTERM.
     """
     if not _HELP.isdisjoint(_before_dashes(arguments)):
-        print(help_text(command))
-        return DONE
+        return guard(lambda: print(help_text(command), flush=True))
     values = flags.FlagValues()
     command.define(values)
     values.set_gnu_getopt(True)  # flags may follow photos
@@ -89,8 +88,8 @@ def run_command(main: Callable[[], int | None], *, arguments: Sequence[str] | No
     try:
         module_help = sys.modules["__main__"].__doc__ or ""
         if not _HELP.isdisjoint(_before_dashes(arguments[1:])):
-            print(f"{module_help.strip()}\n\nFlags:\n{_flag_texts(_main_flags())}")
-            sys.exit(DONE)
+            text = f"{module_help.strip()}\n\nFlags:\n{_flag_texts(_main_flags())}"
+            sys.exit(guard(lambda: print(text, flush=True)))
         rest = flags.FLAGS(arguments)[1:]
         if rest:
             raise flags.Error(f"{rest[0]}: every argument needs the name of its flag")

@@ -154,3 +154,14 @@ print(jax.config.jax_compilation_cache_dir is not None)
         )
         assert result.stdout.split() == ["2", str(kept)]
         assert any(cache.glob("digitaltwin/jax-programs-*/*-cache")) == kept
+
+
+def test_help_into_a_pipe_that_closes_ends_quietly():
+    # As `digitaltwin --help | head` does; the reader is gone before a line is written.
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run([sys.executable, "-m", "digitaltwin", "--help"], stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
