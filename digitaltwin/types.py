@@ -75,6 +75,6 @@ class Mesh(NamedTuple):
     uv_faces: "Int[Any, 'f 3'] | None" = None
     """Texture coordinates of the faces' corners; None where each vertex has its own, so that ``faces`` serve."""
     texture: "Float[Any, 'h w 3'] | None" = None
-    """Colours in [0, 1]: sRGB from files, linear light for the renderer."""
+    """sRGB in [0, 1]; a texture of one texel is one colour."""
     colours: "Float[Any, 'v 3'] | None" = None
     """sRGB of the vertices in [0, 1], of a scan that has no texture but these."""
