@@ -9,6 +9,8 @@ where the prediction had them is its error.
 Letters: v vertices of the prediction, k landmarks.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -21,7 +23,7 @@ def corresponding_points(
     comparison: Comparison,
     faces: Int[np.ndarray, "f 3"],
     scan: SurfaceTree,
-    landmarks: tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]],
+    landmarks: tuple[Float[Any, "k 3"], Float[Any, "k 3"]],
     *,
     config: NonRigidConfig | None = None,
 ) -> Float[np.ndarray, "v 3"]:
@@ -43,9 +45,10 @@ def corresponding_points(
     """
     placed = np.asarray(comparison.vertices, np.float64)
     template = SurfaceTree(placed, faces, name="prediction")
-    known = np.isfinite(landmarks[0]).all(axis=1) & np.isfinite(landmarks[1]).all(axis=1)
-    _, marked = template.closest(comparison.scan_from_prediction.apply(landmarks[0][known]))
-    constraints = (marked, landmarks[1][known])
+    source, target = (np.asarray(points, np.float64) for points in landmarks)
+    known = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
+    _, marked = template.closest(comparison.scan_from_prediction.apply(source[known]))
+    constraints = (marked, target[known])
     return nonrigid_icp(placed, template.faces, scan, landmarks=constraints, config=config)
 
 
@@ -53,7 +56,7 @@ def dense_correspondence_errors(
     comparison: Comparison,
     faces: Int[np.ndarray, "f 3"],
     scan: SurfaceTree,
-    landmarks: tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]],
+    landmarks: tuple[Float[Any, "k 3"], Float[Any, "k 3"]],
     *,
     config: NonRigidConfig | None = None,
 ) -> Float[np.ndarray, " v"]:

@@ -1,5 +1,6 @@
 """Errors whose answers are known: balls, a head against itself, parts of surfaces."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
@@ -52,6 +53,18 @@ def test_a_head_is_no_distance_from_itself_wherever_it_stands(face):
     found = compare_surfaces(vertices, faces, scan, faces, landmarks=given)
     np.testing.assert_allclose(found.vertices, scan, atol=1e-3)
     assert armse(vertices, faces, scan, faces, landmarks=given) < 1e-3
+
+
+def test_landmarks_from_jax_leave_the_alignment_in_double_precision(face):
+    vertices, faces, seven, move = face
+    given = tuple(jnp.asarray(points, jnp.float32) for points in (seven, move(seven)))
+    on_host = tuple(np.asarray(points, np.float64) for points in given)
+    found, expected = (
+        compare_surfaces(vertices, faces, move(vertices), faces, landmarks=landmarks).vertices
+        for landmarks in (given, on_host)
+    )
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("with_scale", [False, True])
