@@ -5,7 +5,6 @@ import csv
 import io
 import multiprocessing
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._metrics import Complexity
 from digitaltwin.evaluation._protocol import Pair, PairErrors, evaluate_pair
-from digitaltwin.io._files import write_bytes
+from digitaltwin.io._files import signals_blocked, write_bytes
 from digitaltwin.io._landmark_files import LANDMARKS
 from digitaltwin.io._resumable import ResumableJob
 
@@ -81,7 +80,7 @@ def score_pairs(
         Errors and complexity of each pair.
     """
     with ResumableJob(folder, {}).begin():
-        with _interrupts_kept_from_workers():
+        with signals_blocked(signal.SIGINT):  # a terminal's Ctrl-C goes to the workers too
             results = executor.map(partial(score_pair, config=config, folder=folder), pairs)
         return list(tqdm(results, total=len(pairs), desc="evaluate", unit=" predictions", disable=quiet))
 
@@ -100,19 +99,6 @@ def worker_pool(count: int) -> Iterator[Executor]:
         executor.shutdown(wait=True, cancel_futures=True)
         raise
     executor.shutdown()
-
-
-@contextlib.contextmanager
-def _interrupts_kept_from_workers() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from digitaltwin.io._files import FilePath, reason, write_bytes
 from digitaltwin.types import InputError
 
-_METADATA = "metadata.json"
+METADATA = "metadata.json"
+"""Name of the description among the members of an ``.npz``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip file can name
 
 
@@ -45,7 +46,7 @@ def save_arrays(
         >>> load_arrays(path)
         ({'x': array([0, 1, 2])}, {'unit': 'mm'})
     """
-    entries = {_METADATA: json.dumps(metadata, sort_keys=True, allow_nan=False).encode()}
+    entries = {METADATA: json.dumps(metadata, sort_keys=True, allow_nan=False).encode()}
     for name in sorted(arrays):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.asarray(arrays[name]), allow_pickle=False)
@@ -53,10 +54,17 @@ def save_arrays(
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in entries.items():
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.create_system = 3  # Unix, wherever it is written
-            archive.writestr(entry, data, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED, compresslevel=9)
+            archive.writestr(
+                zip_entry(name), data, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED, compresslevel=9
+            )
     write_bytes(path, file.getvalue())
+
+
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """Describe a member of an archive, whenever and wherever it is written, in the same bytes."""
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.create_system = 3  # Unix
+    return entry
 
 
 def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -84,7 +92,7 @@ def load_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with zipfile.ZipFile(source) as archive:
             for name in archive.namelist():
                 data = archive.read(name)
-                if name == _METADATA:
+                if name == METADATA:
                     metadata = json.loads(data)
                 else:
                     array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

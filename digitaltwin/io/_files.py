@@ -88,7 +88,7 @@ def whole_folder(path: FilePath) -> Iterator[Path]:
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            with _uninterrupted():
+            with signals_blocked(signal.SIGINT, signal.SIGTERM):
                 if not target.is_dir():
                     os.rename(temporary, target)
                 else:
@@ -105,12 +105,15 @@ def whole_folder(path: FilePath) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put SIGINT and SIGTERM off to the end of the block."""
+def signals_blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Put signals off to the end of the block; processes that are started in it never get them.
+
+    Where a system has no such mask, and in threads beside the main one, nothing is put off.
+    """
     if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -28,13 +28,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
-from digitaltwin.io._arrays import load_arrays, save_arrays
+from digitaltwin.io._arrays import METADATA, load_arrays, save_arrays, zip_entry
 from digitaltwin.io._files import FilePath, make_folder, reason, write_json
 from digitaltwin.io._members import UNPACKED
 from digitaltwin.types import InputError
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # as digitaltwin.io._arrays: the same arrays give the same bytes
-_METADATA = "metadata.json"
 _PART_SETTINGS = "part_settings"
 _BLOCK = 1 << 22
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as write_bytes and whole_folder name what is not yet whole
@@ -219,7 +217,7 @@ class ResumableArrays(ResumableJob):
             return False
         try:
             with zipfile.ZipFile(self.out) as archive:
-                found = json.loads(archive.read(_METADATA))["settings"]
+                found = json.loads(archive.read(METADATA))["settings"]
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{self.out}: is there, and not this command's; name another --out.") from error
         self._compare(found, f"{self.out}: holds results of")
@@ -274,9 +272,9 @@ class ResumableArrays(ResumableJob):
         with self._disk():
             with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
                 described = json.dumps({**metadata, "settings": self.settings}, sort_keys=True)
-                archive.writestr(_entry(_METADATA), described)
+                archive.writestr(zip_entry(METADATA), described)
                 for path in sorted(self._arrays()):
-                    entry = _entry(path.name)
+                    entry = zip_entry(path.name)
                     entry.compress_type = zipfile.ZIP_DEFLATED if path.stem in compress else zipfile.ZIP_STORED
                     with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
                         shutil.copyfileobj(source, target, _BLOCK)
@@ -336,9 +334,3 @@ def _make(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _EPOCH)
-    entry.create_system = 3  # Unix, wherever it is written
-    return entry
