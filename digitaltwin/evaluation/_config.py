@@ -19,7 +19,8 @@ class ProtocolConfig:
     crops_mm: tuple[float, ...] = (80.0, 90.0, 95.0, 100.0, 110.0)
     """Distances from the nose tip up to which vertices count, ascending; the paper's."""
     face_factor: float | None = None
-    """The factor of :func:`digitaltwin.evaluation.face_region`, which is then the only crop, in the place of those."""
+    """Factor of the challenges' ball around the face, then the only crop: its radius is ``factor (e + h) / 2``,
+    e the distance between the outer corners of the eyes, h that from the nose's bottom to the middle of the inner."""
     landmarks: tuple[str, ...] = LANDMARKS
     """Those that a prediction is aligned by. A nose tip among the scan's, or the challenges' seven, gives the crop."""
     unit_mm: float = 1.0

@@ -11,7 +11,7 @@ def face_region(landmarks: Float[np.ndarray, "7 3"], *, factor: float) -> tuple[
     its radius ``factor (e + |m - b|) / 2``, e the distance of the outer corners of the eyes.
 
     Args:
-        landmarks: In the order of :data:`digitaltwin.io.CHALLENGE_LANDMARKS` [mm].
+        landmarks: In the order of ``CHALLENGE_LANDMARKS`` of :mod:`digitaltwin.io._landmark_files` [mm].
         factor: 1.4 in NoW, 1.2 in the FG2018 challenge.
 
     Returns:

@@ -15,8 +15,8 @@ Stirling/ESRC in the FG2018 challenge (https://github.com/patrikhuber/fg2018-com
     PREDICTIONS/HQ/F1008_*.obj, LQ/...          what a method makes of a photo of good or low quality
     PREDICTIONS/HQ/F1008_*.npy                  or .txt, .lnd: its landmarks
 
-The landmarks of both are :data:`digitaltwin.io.CHALLENGE_LANDMARKS`. How the challenges align and crop:
-:meth:`ProtocolConfig.now` and :meth:`ProtocolConfig.fg2018`.
+The landmarks of both are ``CHALLENGE_LANDMARKS`` of :mod:`digitaltwin.io._landmark_files`. How the challenges align and
+crop: :meth:`ProtocolConfig.now` and :meth:`ProtocolConfig.fg2018`.
 """
 
 from collections.abc import Iterable

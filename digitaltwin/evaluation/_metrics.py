@@ -10,7 +10,7 @@ Letters: v vertices of the prediction, s of the scan.
 """
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -71,7 +71,7 @@ def compare_surfaces(
     scan_vertices: Shaped[np.ndarray, "s 3"],
     scan_faces: Int[np.ndarray, "g 3"],
     *,
-    landmarks: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None,
+    landmarks: tuple[Float[Any, "n 3"], Float[Any, "n 3"]] | None = None,
     nose_tip: Float[np.ndarray, " 3"] | None = None,
     crop_mm: float | None = None,
     icp: IcpConfig | None = None,
@@ -114,7 +114,7 @@ def compare_trees(
     prediction: SurfaceTree,
     scan: SurfaceTree,
     *,
-    landmarks: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None,
+    landmarks: tuple[Float[Any, "n 3"], Float[Any, "n 3"]] | None = None,
     nose_tip: Float[np.ndarray, " 3"] | None = None,
     crop_mm: float | None = None,
     icp: IcpConfig | None = None,
@@ -162,7 +162,8 @@ def compare_trees(
     aligned = Similarity.identity()
     if landmarks is not None:
         icp = IcpConfig() if icp is None else icp
-        aligned = procrustes_alignment(*landmarks, with_scale=icp.with_scale)
+        source, target = (np.asarray(points, np.float64) for points in landmarks)
+        aligned = procrustes_alignment(source, target, with_scale=icp.with_scale)
         if icp.from_scan:
             moved, near, other, start = scan, scan_counts, prediction, aligned.inverse()
         else:
@@ -237,7 +238,7 @@ def armse(
     scan_vertices: Shaped[np.ndarray, "s 3"],
     scan_faces: Int[np.ndarray, "g 3"],
     *,
-    landmarks: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None,
+    landmarks: tuple[Float[Any, "n 3"], Float[Any, "n 3"]] | None = None,
     nose_tip: Float[np.ndarray, " 3"] | None = None,
     crop_mm: float | None = None,
     icp: IcpConfig | None = None,
@@ -279,9 +280,22 @@ def armse(
     found = compare_surfaces(
         vertices, faces, scan_vertices, scan_faces, landmarks=landmarks, nose_tip=nose_tip, crop_mm=crop_mm, icp=icp
     )
-    weights = (found.prediction_areas, found.scan_areas) if by_area else (None, None)
-    both = [root_mean_square(values, weight) for values, weight in zip((found.prediction_mm, found.scan_mm), weights)]
-    return float(np.mean(both)) / (1.0 if normaliser_mm is None else normaliser_mm)
+    return float(np.mean(rms_both_ways(found, by_area=by_area))) / (1.0 if normaliser_mm is None else normaliser_mm)
+
+
+def rms_both_ways(comparison: Comparison, *, by_area: bool) -> tuple[float, float]:
+    """Compute RMSE(prediction -> scan) and RMSE(scan -> prediction) of a comparison.
+
+    Args:
+        comparison: Prediction and scan, aligned and cropped.
+        by_area: Whether a vertex counts by its faces' areas; each counts once otherwise.
+
+    Returns:
+        Both [mm].
+    """
+    areas = (comparison.prediction_areas, comparison.scan_areas) if by_area else (None, None)
+    there, back = map(root_mean_square, (comparison.prediction_mm, comparison.scan_mm), areas)
+    return there, back
 
 
 def root_mean_square(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None) -> float:

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._dense_correspondence import corresponding_points
 from digitaltwin.evaluation._face_region import face_region
-from digitaltwin.evaluation._metrics import Comparison, Complexity, compare_trees, root_mean_square
+from digitaltwin.evaluation._metrics import Comparison, Complexity, compare_trees, rms_both_ways, root_mean_square
 from digitaltwin.geometry import SurfaceTree
 from digitaltwin.io import read_landmarks
 from digitaltwin.io._files import FilePath
@@ -110,8 +110,10 @@ def find_pairs(predictions: FilePath, scans: FilePath, *, groups: FilePath | Non
     """Find all predictions of a folder, by name, with their scans.
 
     Args:
-        predictions: Folder of the predictions, laid out as :mod:`digitaltwin.evaluation._protocol` says.
-        scans: Folder of the scans, likewise.
+        predictions: Folder of the predictions: a mesh ``NAME.obj`` (.ply, .stl, .off, .glb) for each subject, or a
+            folder ``NAME`` of several. Landmarks lie beside a mesh as a .csv of its name, or in one ``landmarks.csv``
+            for meshes of one topology.
+        scans: Folder of the scans: a mesh for each subject, in millimetres, and its landmarks ``NAME.csv``.
         groups: File of rows ``NAME,group``; without it all are one group.
 
     Returns:
@@ -216,7 +218,7 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
     """Score one prediction on its scan, at every crop.
 
     Args:
-        pair: The pair, from :func:`find_pairs`, or from one of :mod:`digitaltwin.evaluation._layouts`.
+        pair: The pair, from :func:`find_pairs` or of files named one by one.
         config: The protocol: what is measured.
 
     Returns:
@@ -264,10 +266,7 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
             )
         except InputError as error:
             raise InputError(f"{pair.name}, within {crop_mm:g} mm: {error}") from error
-        areas = (last.prediction_areas, last.scan_areas) if config.by_area else (None, None)
-        there, back = (
-            root_mean_square(values, weights) for values, weights in zip((last.prediction_mm, last.scan_mm), areas)
-        )
+        there, back = rms_both_ways(last, by_area=config.by_area)
         distances = last.scan_mm[np.isfinite(last.scan_mm)]
         rows.append((0.5 * (there + back), there, back, np.median(distances), distances.mean(), distances.std()))
         found.append(last)
