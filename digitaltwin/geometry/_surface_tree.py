@@ -88,6 +88,8 @@ class SurfaceTree:
         # Files repeat vertices along seams of their textures; these are no border.
         _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
         self._rim = _on_one_face(self._places[self.faces], len(vertices))
+        self._given = np.flatnonzero(kept)  # the faces' numbers before some were dropped
+        self._flipped = False
         self._boxes = _Boxes(self.vertices, self.faces)
         self._from_boxes = Similarity.identity()
 
@@ -124,6 +126,7 @@ class SurfaceTree:
         surface = self._copy()
         surface.faces, surface.normals = np.ascontiguousarray(self.faces[:, ::-1]), -self.normals
         surface._rim = self._rim[:, [1, 0, 2]]  # the edges 01, 12, 20 are 21, 10, 02 of the former corners
+        surface._flipped = not self._flipped
         return surface
 
     def deformed(self, vertices: Float[np.ndarray, "v 3"]) -> "SurfaceTree":
@@ -196,6 +199,20 @@ class SurfaceTree:
         found = self._from_boxes.apply(found)
         weights = np.clip(points_to_barycentric(self.vertices[self.faces[index]], found, method="cramer"), 0.0, 1.0)
         return found, SurfacePoints(index, weights / weights.sum(axis=1, keepdims=True))
+
+    def on_given_faces(self, points: SurfacePoints) -> SurfacePoints:
+        """Express points by the faces that the surface was made of: those without area included, none flipped.
+
+        Whatever else is known of these faces and their corners, such as texture coordinates, is looked up by them.
+
+        Args:
+            points: Points of this surface.
+
+        Returns:
+            The same points.
+        """
+        weights = points.barycentric[:, ::-1] if self._flipped else points.barycentric
+        return SurfacePoints(self._given[points.faces], weights)
 
     def smooth_normals(self, points: SurfacePoints) -> Float[np.ndarray, "n 3"]:
         """Interpolate unit normals between those of the vertices, so that they turn without jumps from face to face.

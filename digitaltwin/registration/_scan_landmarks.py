@@ -94,8 +94,13 @@ def find_landmarks(head: HeadModel, scan: Mesh, *, perception: Perception | None
     return found
 
 
+def is_coloured(scan: Mesh) -> bool:
+    """Tell whether a scan has colours: a texture and where it belongs, or those of its vertices."""
+    return (scan.texture is not None and scan.uv is not None) or scan.colours is not None
+
+
 def colours_at(scan: Mesh, points: SurfacePoints) -> Float[np.ndarray, "n 3"] | None:
-    """The scan's colours at points of it.
+    """Look up a scan's colours.
 
     Args:
         scan: The scan.

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from digitaltwin.geometry import SurfaceTree
 from digitaltwin.head import HeadModel
 from digitaltwin.registration._register import Registration
-from digitaltwin.registration._scan_landmarks import colours_at
+from digitaltwin.registration._scan_landmarks import colours_at, is_coloured
 from digitaltwin.render._colour import linear_from_srgb
 from digitaltwin.texture._layout import TextureLayout
 from digitaltwin.texture._projection import Projection, feather, skin_mask, texture_image
@@ -58,18 +58,16 @@ def transfer_texture(
         >>> transfer_texture(head, make_layout(head, size=512), registration, scan, hair=True).weight.shape
         (512, 512)
     """
-    if scan.texture is None and scan.colours is None:
+    if not is_coloured(scan):
         raise InputError("scan: has no texture and no colours; register its shape alone.")
     size = layout.covered.shape[0]
     texel, barycentric = np.asarray(layout.texel), np.asarray(layout.barycentric, np.float64)
     corners = np.asarray(head.faces)[np.asarray(layout.face)]
     skin = SurfaceTree(registration.vertices, np.asarray(head.faces), name="skin")
-    # The registration has left out faces without an area, and may have flipped the others.
-    own = scan._replace(faces=registration.scan.faces)
     colour, trust = np.zeros((len(texel), 3), np.float32), np.zeros(len(texel), np.float32)
     for start in range(0, len(texel), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        colour[part], trust[part] = _look_up(own, registration.scan, skin, corners[part], barycentric[part])
+        colour[part], trust[part] = _look_up(scan, registration.scan, skin, corners[part], barycentric[part])
     linear = linear_from_srgb(jnp.asarray(colour))
     seen = texture_image(jnp.asarray(trust[:, None] > 0.0, jnp.float32), layout.texel, size=size)
     weight = jnp.asarray(trust) * feather(seen, layout.covered).reshape(-1)[texel]
@@ -92,6 +90,6 @@ def _look_up(
     facing = np.sum(normals * surface.normals[closest.faces], axis=1) / np.linalg.norm(normals, axis=1)
     trust = np.clip((_LOST_MM - gap) / (_LOST_MM - _TRUSTED_MM), 0.0, 1.0)
     trust *= np.clip((facing - _ACROSS) / (_PARALLEL - _ACROSS), 0.0, 1.0) * ~surface.on_rim(closest)
-    colours = colours_at(scan, closest)
+    colours = colours_at(scan, surface.on_given_faces(closest))
     assert colours is not None
     return colours, trust

@@ -40,6 +40,31 @@ def test_every_texel_takes_the_colour_of_the_place_it_shows(head, layout):
     np.testing.assert_allclose(colours[seen], expected[seen], atol=2e-3)
 
 
+def test_texture_coordinates_of_their_own_faces_follow_what_the_registration_drops_and_flips(head, layout):
+    """The mean head in its own atlas, each face turned inside out, one without area before them."""
+    mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)[:, ::-1]
+    uv_faces = np.asarray(head.uv_faces)[:, ::-1]
+    u, v = np.meshgrid(np.linspace(0.0, 1.0, 512), np.linspace(1.0, 0.0, 512))
+    texture = np.stack([u, v, np.full_like(u, 0.5)], axis=-1).astype(np.float32)
+    scan = Mesh(
+        mean,
+        np.concatenate([[[0, 0, 1]], faces]),
+        uv=np.asarray(head.uv, np.float64),
+        uv_faces=np.concatenate([[[0, 0, 1]], uv_faces]),
+        texture=texture,
+    )
+    registration = of_the_mean_head(head, mean, scan.faces)
+    registration = registration._replace(scan=registration.scan.flipped(), faces_flipped=True)
+    found = transfer_texture(head, layout, registration, scan, hair=True)
+    texel = np.asarray(layout.texel)
+    seen = np.asarray(found.weight).ravel()[texel] > 0.99
+    assert seen.mean() > 0.9
+    colours = np.asarray(found.linear_colour).reshape(-1, 3)[texel][seen]
+    expected = np.asarray(linear_from_srgb(texture)).reshape(-1, 3)[texel][seen]
+    np.testing.assert_allclose(np.median(np.abs(colours - expected), axis=0), 0.0, atol=3e-3)
+    assert np.mean(np.abs(colours - expected).max(axis=1) < 0.02) > 0.99
+
+
 def test_what_the_scan_does_not_show_is_left_out_and_its_border_is_soft(head, layout):
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     right = faces[mean[faces].mean(axis=1)[:, 0] < 5.0]
