@@ -6,6 +6,7 @@
 and can be called and replaced separately.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from digitaltwin.io import read_landmarks, read_scan, save_arrays, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
 from digitaltwin.registration import RegistrationConfig, find_landmarks, register_scan, scan_distances, transfer_texture
 from digitaltwin.registration._register import Registration, ScanDistances
-from digitaltwin.registration._scan_landmarks import front_camera, render_scan
+from digitaltwin.registration._scan_landmarks import front_camera, is_coloured, render_scan
 from digitaltwin.render import head_meshes
 from digitaltwin.render._portrait import fitting_camera, render_portraits
 from digitaltwin.texture import complete_texture, eye_texture, make_layout, nearest_skin
@@ -96,7 +97,8 @@ class ScanAvatar:
                 "identity": found.identity.astype(np.float32),
                 "landmarks": found.landmarks.astype(np.float32),
                 "distances_mm": self.distances.distances_mm.astype(np.float32),
-                "judged": self.distances.valid,
+                "valid": self.distances.valid,
+                "judged": self.distances.valid,  # its former name, by which scripts read it
             }
             save_arrays(folder / "registration.npz", arrays, {"unit": found.unit})
         write_json(folder / "report.json", {**self.report, "seconds": seconds})
@@ -114,7 +116,7 @@ class ScanAvatar:
         share = np.nan_to_num(distances.distances_mm) / SATURATED_MM
         steps = np.linspace(0.0, 1.0, len(_HEAT))
         heat = np.stack([np.interp(share, steps, channel) for channel in _HEAT.T], axis=1)
-        places = found.scan.places  # a vertex that the file repeats along a seam is judged once, and shown each time
+        places = found.scan.places  # a vertex that the file repeats along a seam is valid once, and shown each time
         heat[~np.isin(places, places[distances.valid])] = 0.75
         coloured = Mesh(found.scan_from_head.apply(found.scan.vertices), found.scan.faces, colours=heat)
         pictures = {"texture": self.texture, "eye_texture": self.eye_texture}
@@ -137,7 +139,7 @@ class ScanAvatar:
 def avatar_from_scan(
     scan: FilePath | Mesh,
     *,
-    landmarks: FilePath | Float[np.ndarray, "k 3"] | None = None,
+    landmarks: FilePath | Float[Any, "k 3"] | None = None,
     head: HeadModel | None = None,
     config: RegistrationConfig | None = None,
     texture_size: int = 2048,
@@ -171,7 +173,7 @@ def avatar_from_scan(
     with stage(seconds, "read"):
         head = load_head() if head is None else head
         scan = scan if isinstance(scan, Mesh) else read_scan(scan)
-        if landmarks is not None and not isinstance(landmarks, np.ndarray):
+        if isinstance(landmarks, str | os.PathLike):
             landmarks = read_landmarks(landmarks, scan.vertices)
     with stage(seconds, "landmarks"):
         known = find_landmarks(head, scan) if landmarks is None else np.asarray(landmarks, np.float64)
@@ -182,7 +184,7 @@ def avatar_from_scan(
             raise InputError("scan: nothing of it lies over the face; check it, and its landmarks.")
     with stage(seconds, "texture"):
         layout = make_layout(head, size=texture_size, reach_mm=float("inf"))
-        if _is_coloured(scan):
+        if is_coloured(scan):
             seen = transfer_texture(head, layout, registration, scan, hair=hair)
         else:  # nothing seen: the completion makes a shipped skin of it
             seen = Projection(jnp.full((texture_size, texture_size, 3), 0.35), jnp.zeros((texture_size, texture_size)))
@@ -190,10 +192,6 @@ def avatar_from_scan(
         eyes = np.asarray(eye_texture(jax.random.key(0)))
     report = _make_report(registration, distances, scan, seconds)
     return ScanAvatar(head, scan, registration, distances, texture, eyes, report)
-
-
-def _is_coloured(scan: Mesh) -> bool:
-    return scan.texture is not None or scan.colours is not None
 
 
 def _doubts(registration: Registration, distances: ScanDistances, scan: Mesh) -> list[str]:
@@ -210,7 +208,7 @@ def _doubts(registration: Registration, distances: ScanDistances, scan: Mesh) ->
         found.append(f"landmarks are {off.mean():.1f} mm off on average, at most {off.max():.1f}: look at the picture")
     if mean > DOUBTFUL_MM:
         found.append(f"the scan is {mean:.1f} mm from the head on average: look at the picture")
-    if not _is_coloured(scan):
+    if not is_coloured(scan):
         found.append("the scan has no texture, or none where its file says: the head wears a skin of the package")
     return found
 
@@ -227,7 +225,7 @@ def _make_report(
             "vertices": len(scan.vertices),
             "faces": len(scan.faces),
             "unit": registration.unit,
-            "textured": _is_coloured(scan),
+            "textured": is_coloured(scan),
         },
         "face_mm": {
             "vertices": len(valid),

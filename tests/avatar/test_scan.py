@@ -1,14 +1,16 @@
 """What a report says of a scan's registration; the whole chain runs in tests/cli."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from digitaltwin.avatar import avatar_from_scan
 from digitaltwin.avatar._scan import _doubts, _make_report
 from digitaltwin.geometry import Similarity, SurfaceTree
 from digitaltwin.head import landmark_points
 from digitaltwin.registration import scan_distances
 from digitaltwin.registration._register import Registration
-from digitaltwin.types import Mesh
+from digitaltwin.types import InputError, Mesh
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,13 @@ def test_each_doubt_is_one_sentence(head, on_itself):
     assert len(found) == len(words)
     for sentence, word in zip(found, words):
         assert word in sentence
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_landmarks_that_are_no_file_are_positions(head, on_itself, kind):
+    scan = Mesh(on_itself.vertices, on_itself.scan.faces)
+    with pytest.raises(InputError, match=r"landmarks: have shape \(3, 3\)"):
+        avatar_from_scan(scan, landmarks=kind(np.eye(3)), head=head)
 
 
 def test_former_names_of_the_results_warn_and_work(head, on_itself):

@@ -34,6 +34,8 @@ def test_the_real_scan_is_registered_as_well_as_is_claimed(tmp_path, head):
     assert metadata["unit"] == "m"
     assert arrays["vertices"].shape == head.mean.shape
     assert np.ptp(arrays["vertices_in_scan"], axis=0).max() < 0.5, "metres"
+    assert arrays["valid"].sum() == report["face_mm"]["vertices"]
+    assert np.array_equal(arrays["judged"], arrays["valid"]), "the former name"
     scene = trimesh.load(out / "head.glb")
     assert len(scene.geometry) >= 3
     assert {path.name for path in out.iterdir()} == {
