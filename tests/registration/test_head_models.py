@@ -353,7 +353,7 @@ def test_orthonormal_identity_keeps_the_covariance():
     np.testing.assert_allclose(np.einsum("ji,ivx->jvx", change, modes), basis, atol=1e-9)
 
 
-def test_mirror_map_of_any_points_are_an_involution():
+def test_the_mirror_map_of_any_points_is_an_involution():
     partner = mirror_map(np.random.default_rng(0).normal(size=(200, 3)) * 20.0)
     np.testing.assert_array_equal(partner[partner], np.arange(200))
 
