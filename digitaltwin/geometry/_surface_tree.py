@@ -75,16 +75,13 @@ class SurfaceTree:
         used[faces] = True
         infinite = used & ~np.all(np.isfinite(vertices), axis=1)
         refuse_where(f"{name} vertices", infinite, "are not finite", "correct or remove them")
-        corners = vertices[faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        twice = np.linalg.norm(cross, axis=1)
-        kept = twice > 0.0
+        normals, areas = _normals_and_areas(vertices, faces)
+        kept = areas > 0.0
         if not kept.any():
             raise InputError(f"{name} faces: none has an area; is this a cloud of points?")
         self.vertices = np.ascontiguousarray(np.where(used[:, None], vertices, 0.0))
         self.faces = np.ascontiguousarray(faces[kept], dtype=np.int64)
-        self.normals = cross[kept] / twice[kept, None]
-        self.areas = 0.5 * twice[kept]
+        self.normals, self.areas = normals[kept], areas[kept]
         # Files repeat vertices along seams of their textures; these are no border.
         _, self._places = np.unique(self.vertices, axis=0, return_inverse=True)
         self._rim = _on_one_face(self._places[self.faces], len(vertices))
@@ -140,11 +137,7 @@ class SurfaceTree:
         """
         surface = self._copy()
         surface.vertices = np.ascontiguousarray(vertices, dtype=np.float64)
-        corners = surface.vertices[self.faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        twice = np.linalg.norm(cross, axis=1)
-        surface.normals = cross / np.where(twice > 0.0, twice, 1.0)[:, None]
-        surface.areas = 0.5 * twice
+        surface.normals, surface.areas = _normals_and_areas(surface.vertices, self.faces)
         surface._boxes, surface._from_boxes = _Boxes(surface.vertices, self.faces), Similarity.identity()
         return surface
 
@@ -239,6 +232,16 @@ class SurfaceTree:
         """
         opposite = points.barycentric[:, [2, 0, 1]]  # of the corner facing the edges 01, 12, 20
         return np.any(self._rim[points.faces] & (opposite < 1e-9), axis=1)
+
+
+def _normals_and_areas(
+    vertices: Float[np.ndarray, "v 3"], faces: Shaped[np.ndarray, "f 3"]
+) -> tuple[Float[np.ndarray, "f 3"], Float[np.ndarray, " f"]]:
+    """Unit normals of the faces, zero for those without area, and their areas."""
+    corners = vertices[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    twice = np.linalg.norm(cross, axis=1)
+    return cross / np.where(twice > 0.0, twice, 1.0)[:, None], 0.5 * twice
 
 
 def _on_one_face(faces: Int[np.ndarray, "f 3"], count: int) -> Bool[np.ndarray, "f 3"]:
