@@ -185,10 +185,10 @@ def render_scan(head: HeadModel, view: str) -> Render:
     assert scan.uv is not None
     assert scan.texture is not None
     mean_landmarks = np.asarray(landmark_points(head, head.mean), np.float64)[ALIGNMENT]
-    placement = procrustes_alignment(man.landmarks, mean_landmarks)
+    head_from_scan = procrustes_alignment(man.landmarks, mean_landmarks)
     angles = (0.0 if view == "front" else TURN_DEG, 0.0, 0.0)
     camera = aim_camera(
-        placement.apply(man.landmarks).mean(axis=0),
+        head_from_scan.apply(man.landmarks).mean(axis=0),
         angles,
         np.array(_SCAN_SIZE),
         focal_px=_SCAN_FOCAL_PX,
@@ -196,7 +196,7 @@ def render_scan(head: HeadModel, view: str) -> Render:
     )
     faces = jnp.asarray(scan.faces, jnp.int32)
     surface = Mesh(
-        vertices=camera_points(camera, jnp.asarray(placement.apply(man.vertices), jnp.float32)),
+        vertices=camera_points(camera, jnp.asarray(head_from_scan.apply(man.vertices), jnp.float32)),
         faces=faces,
         uv=jnp.asarray(scan.uv, jnp.float32),
         uv_faces=faces,
