@@ -35,9 +35,6 @@ TWO_PATHS: set[str] = set()  # rooms of which another room offers a name too; no
 # Options that may be given without their name, because scripts do.
 POSITIONAL = {"make_fitter": {"config"}}
 
-# Examples that take a minute, so that no doctest runs them.
-LONG_EXAMPLES = {"avatar_from_scan", "convert_head_model", "create_avatar", "find_landmarks"}
-
 # What flags and command lines read, before JAX is needed.
 CONFIGURATIONS = {
     "deformation.PolarConfig",
@@ -243,7 +240,7 @@ def function_faults(name: str, module: str, function: ast.FunctionDef, *, method
         example = parts.get("Example", parts.get("Examples", ""))
         if ">>>" not in example:
             yield f"{name}: no Example"
-        elif "+SKIP" in example and name not in LONG_EXAMPLES:
+        elif "+SKIP" in example:
             yield f"{name}: the example does not run"
 
 

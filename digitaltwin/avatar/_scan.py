@@ -165,8 +165,8 @@ def avatar_from_scan(
 
     Example:
         >>> from digitaltwin.io import asset_path
-        >>> avatar = avatar_from_scan(asset_path("scan.glb"), texture_size=512)  # doctest: +SKIP
-        >>> avatar.report["scan"]["unit"], avatar.report["face_mm"]["mean"] < 0.5  # doctest: +SKIP
+        >>> avatar = avatar_from_scan(asset_path("scan.glb"), landmarks=asset_path("scan.csv"), texture_size=512)
+        >>> avatar.report["scan"]["unit"], avatar.report["face_mm"]["mean"] < 0.5
         ('m', True)
     """
     seconds: dict[str, float] = {}

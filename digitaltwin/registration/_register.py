@@ -117,7 +117,7 @@ def register_scan(
     Example:
         >>> import numpy as np
         >>> from digitaltwin.head import landmark_points, load_head
-        >>> from digitaltwin.registration import IdentityConfig, NonRigidConfig, Round
+        >>> from digitaltwin.registration import IdentityConfig, NonRigidConfig, RegistrationConfig, Round
         >>> head = load_head()
         >>> landmarks = 0.1 * np.asarray(landmark_points(head, head.mean))
         >>> quick = NonRigidConfig(rounds=(Round(stiffness_mm=9.0, reach_mm=9.0, iterations=1),))
@@ -202,15 +202,16 @@ def scan_distances(head: HeadModel, registration: Registration) -> ScanDistances
 
     Example:
         >>> import numpy as np
-        >>> from digitaltwin.geometry import Similarity, SurfaceTree
         >>> from digitaltwin.head import landmark_points, load_head
+        >>> from digitaltwin.registration import IdentityConfig, NonRigidConfig, RegistrationConfig, Round
         >>> head = load_head()  # on itself
-        >>> mean, landmarks = np.asarray(head.mean, float), np.asarray(landmark_points(head, head.mean))
-        >>> scan, coefficients = SurfaceTree(mean, np.asarray(head.faces)), np.zeros(len(head.identity))
-        >>> pose = Similarity.identity()
-        >>> registration = Registration(mean, mean, coefficients, pose, "mm", False, scan, landmarks)
-        >>> float(scan_distances(head, registration).distances_mm.max().round(6))
-        0.0
+        >>> vertices, landmarks = np.asarray(head.mean), np.asarray(landmark_points(head, head.mean))
+        >>> quick = NonRigidConfig(rounds=(Round(stiffness_mm=9.0, reach_mm=9.0, iterations=1),))
+        >>> config = RegistrationConfig(identity=IdentityConfig(iterations=2), nonrigid=quick)
+        >>> registration = register_scan(head, vertices, np.asarray(head.faces), landmarks, config=config)
+        >>> found = scan_distances(head, registration)
+        >>> bool(found.distances_mm[found.valid].mean() < 0.1)
+        True
     """
     scan, faces = registration.scan, np.asarray(head.faces)
     skin = SurfaceTree(registration.vertices, faces, name="skin")

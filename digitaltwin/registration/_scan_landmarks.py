@@ -73,7 +73,7 @@ def find_landmarks(head: HeadModel, scan: Mesh, *, perception: Perception | None
     Example:
         >>> from digitaltwin.head import load_head
         >>> from digitaltwin.io import asset_path, read_scan
-        >>> find_landmarks(load_head(), read_scan(asset_path("scan.glb"))).shape  # doctest: +SKIP
+        >>> find_landmarks(load_head(), read_scan(asset_path("scan.glb"))).shape
         (104, 3)
     """
     lost = np.any(~np.isfinite(scan.vertices), axis=1)

@@ -46,15 +46,17 @@ def transfer_texture(
 
     Example:
         >>> import numpy as np
-        >>> from digitaltwin.geometry import Similarity, SurfaceTree
-        >>> from digitaltwin.head import load_head
+        >>> from digitaltwin.head import landmark_points, load_head
+        >>> from digitaltwin.registration import IdentityConfig, NonRigidConfig, RegistrationConfig, Round
+        >>> from digitaltwin.registration import register_scan
         >>> from digitaltwin.texture import make_layout
+        >>> from digitaltwin.types import Mesh
         >>> head = load_head()  # a grey scan of the mean head
-        >>> mean, faces = np.asarray(head.mean, float), np.asarray(head.faces)
-        >>> coefficients, landmarks = np.zeros(len(head.identity)), np.full((104, 3), np.nan)
-        >>> pose, surface = Similarity.identity(), SurfaceTree(mean, faces)
-        >>> registration = Registration(mean, mean, coefficients, pose, "mm", False, surface, landmarks)
-        >>> scan = Mesh(mean, faces, colours=np.full_like(mean, 0.5))
+        >>> mean, landmarks = np.asarray(head.mean), np.asarray(landmark_points(head, head.mean))
+        >>> scan = Mesh(mean, np.asarray(head.faces), colours=np.full_like(mean, 0.5))
+        >>> quick = NonRigidConfig(rounds=(Round(stiffness_mm=9.0, reach_mm=9.0, iterations=1),))
+        >>> config = RegistrationConfig(identity=IdentityConfig(iterations=2), nonrigid=quick)
+        >>> registration = register_scan(head, scan.vertices, scan.faces, landmarks, config=config)
         >>> transfer_texture(head, make_layout(head, size=512), registration, scan, hair=True).weight.shape
         (512, 512)
     """

@@ -131,7 +131,8 @@ def convert_head_model(
 
     Example:
         >>> import numpy as np
-        >>> from digitaltwin.head import landmark_points
+        >>> from digitaltwin.head import landmark_points, load_head
+        >>> from digitaltwin.registration import IdentityConfig, NonRigidConfig, RegistrationConfig, Round
         >>> head = load_head()  # in the place of a model of other topology
         >>> centres = np.array([[31.0, 0.0, 0.0], [-31.0, 0.0, 0.0]])
         >>> model = LinearHeadModel(
@@ -144,7 +145,9 @@ def convert_head_model(
         ...     eye_identity=np.zeros((3, 2, 3)),
         ...     landmarks=np.asarray(landmark_points(head, head.mean), float),
         ... )
-        >>> convert_head_model(model).identity.shape[0]  # doctest: +SKIP
+        >>> quick = NonRigidConfig(rounds=(Round(stiffness_mm=9.0, reach_mm=9.0, iterations=1),))
+        >>> config = RegistrationConfig(scalp=1.0, identity=IdentityConfig(iterations=2), nonrigid=quick)
+        >>> convert_head_model(model, config=config).identity.shape[0]
         3
     """
     head = load_head() if head is None else head
