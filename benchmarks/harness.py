@@ -402,7 +402,7 @@ def draw_bars(axis: Any, values: Mapping[str, float], *, labels: Sequence[str] |
     """Draw horizontal bars on a logarithmic axis, the library's own in another colour than its peers'.
 
     Args:
-        axis: matplotlib's axes.
+        axis: Axes of matplotlib.
         values: Lengths by name; names that begin with "digitaltwin" are the library's.
         labels: Text at the end of each bar; by default its value.
     """

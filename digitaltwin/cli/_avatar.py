@@ -38,7 +38,7 @@ MADE, STOOD, REFUSED, DEFECTIVE = "made", "stood already", "refused", "defect"
 
 
 def define(values: flags.FlagValues) -> None:
-    """The flags."""
+    """Define the flags."""
     flags.DEFINE_string(
         "out",
         None,
@@ -92,7 +92,7 @@ def work(values: flags.FlagValues, rest: list[str], *, sample: bool = False, out
 
 
 def _make_one(photo: Path, out: Path, settings: dict, speaker: Speaker, *, overwrite: bool) -> int:
-    """One photo into a folder of its own."""
+    """Make one avatar, in a folder of its own."""
     check_file(photo)
     if not overwrite and _stands(out):
         raise InputError(f"{out}: holds an avatar already; add --overwrite to replace it, or name another --out.")
@@ -115,7 +115,7 @@ class Outcome(NamedTuple):
 
 
 def _make_all(photos: Sequence[Path], out: Path, settings: dict, speaker: Speaker, *, overwrite: bool) -> int:
-    """Each photo into a folder of its own below ``out``; what stands there of the same photo is kept."""
+    """Make an avatar of each photo, each in a folder below ``out``; what stands there of the same photo is kept."""
     folders, digests = _folders(photos, out)
     troubles = {photo: trouble for photo in photos if (trouble := _trouble(photo)) is not None}
     if len(troubles) == len(photos):
@@ -215,7 +215,7 @@ def _compiling() -> str:
 
 
 def _photos(named: Sequence[str]) -> list[Path]:
-    """The photos that arguments name, a folder for those in it; none twice.
+    """List the photos that arguments name, a folder for those in it; none twice.
 
     Raises:
         InputError: A folder holds none.
@@ -257,7 +257,7 @@ def _stands(folder: Path) -> bool:
 
 
 def _is_of(folder: Path, digest: str) -> bool:
-    """Whether a folder holds the avatar of a photo, told by the photo's digest."""
+    """Tell by the photo's digest whether a folder holds its avatar."""
     try:
         return json.loads((folder / "report.json").read_text())["photo"]["sha256"] == digest
     except (OSError, ValueError, KeyError, TypeError):

@@ -141,20 +141,20 @@ class Speaker:
 
     @contextmanager
     def stages(self, indent: str = "  ") -> Iterator[None]:
-        """A line with the seconds of every stage that ends within the block."""
+        """Print a line with the seconds of every stage that ends within the block."""
         with listen(lambda name, seconds: self.say(f"{indent}{name:<12}{seconds:7.2f} s")):
             yield
 
 
 def define_common(values: flags.FlagValues) -> None:
-    """Flags that every command has."""
+    """Define the flags that every command has."""
     flags.DEFINE_bool(
         "quiet", False, "Say nothing on the way: only the result, and what went wrong.", flag_values=values
     )
 
 
 def help_text(command: Command) -> str:
-    """What ``--help`` prints."""
+    """Format what ``--help`` prints."""
     values = flags.FlagValues()
     command.define(values)
     listed = _flag_texts(values[name] for name in values)
@@ -204,7 +204,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _main_flags() -> list[flags.Flag]:
-    """The global flags that the program itself defines, not those of libraries it imports."""
+    """List the global flags that the program itself defines, not those of libraries it imports."""
     return flags.FLAGS.get_key_flags_for_module(sys.argv[0])
 
 
@@ -224,7 +224,7 @@ def _flag_texts(found: Iterable[flags.Flag]) -> str:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the process by an exception, so that temporary files go."""
+    """End the process by an exception on SIGTERM, so that temporary files go."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -241,7 +241,7 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """What the library has to say of a result, as a plain line on stderr."""
+    """Print the library's warnings about a result as plain lines on stderr."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("note: %(message)s"))

@@ -12,7 +12,7 @@ from digitaltwin.types import InputError
 
 
 def define(values: flags.FlagValues) -> None:
-    """The flags."""
+    """Define the flags."""
     flags.DEFINE_string("predictions", None, "Folder of the predictions.", flag_values=values)
     flags.DEFINE_string("scans", None, "Folder of the scans, or of the challenge's data.", flag_values=values)
     flags.DEFINE_enum(

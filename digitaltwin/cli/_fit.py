@@ -15,7 +15,7 @@ QUICK_COUNT = 256
 
 
 def define(values: flags.FlagValues) -> None:
-    """The flags."""
+    """Define the flags."""
     flags.DEFINE_string("landmarks", None, "The .npz with the landmarks, as described above.", flag_values=values)
     flags.DEFINE_string("out", "fits.npz", "The .npz to write; its folder has to exist.", flag_values=values)
     flags.DEFINE_integer("chunk", 1024, "Heads that are computed, and written, at once.", 1, flag_values=values)

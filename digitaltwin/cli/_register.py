@@ -14,12 +14,12 @@ FILES = ("head.glb", "texture.png", "registration.npz", "picture.png", "report.j
 
 
 def define(values: flags.FlagValues) -> None:
-    """The flags."""
+    """Define the flags."""
     flags.DEFINE_string("scan", None, "The scan; with --quick, the shipped one.", flag_values=values)
     flags.DEFINE_string("out", "registered", "Folder for the results; made if it is missing.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace a head that stands in the folder.", flag_values=values)
     flags.DEFINE_string(
-        "landmarks", None, "CSV of the scan's seven landmarks; without it they are found.", flag_values=values
+        "landmarks", None, "CSV of the scan's seven landmarks; without it they are detected.", flag_values=values
     )
     flags.DEFINE_enum(
         "texture_size", "2048", ["512", "1024", "2048", "4096"], "Side of the texture in pixels.", flag_values=values

@@ -167,10 +167,10 @@ def make_reference(
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, " v"]]:
-    """Unit normal of each vertex, and the length of the sum of its faces' normals, in float64.
+    """Compute the unit normal of each vertex, and the length of the sum of its faces' normals, in float64.
 
     Raises:
-        InputError: where the faces around a vertex cancel.
+        InputError: The faces around a vertex cancel.
     """
     a, b, c = np.moveaxis(vertices[faces], 1, 0)
     of_faces = np.cross(b - a, c - a)
@@ -221,7 +221,7 @@ def _edges(stiffness: sp.csr_array, vertices: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _breadth_first_trees(graph: sp.csr_array, count: int) -> tuple[np.ndarray, np.ndarray, Tree]:
-    """A spanning tree of each component from a vertex in its middle: roots, component of each vertex, the levels."""
+    """Span each component by a tree from its middle; return roots, each vertex's component, and the trees."""
     components, component = connected_components(graph, directed=False)
     depth, parent = np.zeros(count, int), np.zeros(count, int)
     roots = []

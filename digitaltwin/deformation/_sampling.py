@@ -175,10 +175,10 @@ def group_components(
     """Compute the principal components of each group's shapes, on the host in float64.
 
     Args:
-        shapes: Of all subjects [mm].
+        shapes: Shapes of all subjects [mm].
         groups: Group of each subject; negative for those to leave out.
-        count: g.
-        components: c at most; a group of k members has k - 1.
+        count: Number g of groups.
+        components: Largest number c of components; a group of k members has k - 1.
 
     Returns:
         Means, components and standard deviations.

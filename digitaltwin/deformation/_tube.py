@@ -14,7 +14,7 @@ class Tube(NamedTuple):
     length: float
 
     def bent(self, degrees: float | int, *, share: float = 0.8) -> np.ndarray:
-        """The vertices, bent evenly about +z over the middle ``share`` of the length; the axis keeps its length."""
+        """Bend the vertices evenly about +z over the middle ``share`` of the length; the axis keeps its length."""
         low, high = self.length * (1 - share) / 2, self.length * (1 + share) / 2
         along = np.linspace(0, self.length, 20_001)
         angle = np.deg2rad(degrees) * (np.clip(along, low, high) - low) / (high - low)
@@ -27,7 +27,7 @@ class Tube(NamedTuple):
 
 
 def make_tube(radius: float | int, length: float | int, *, around: int, along: int) -> Tube:
-    """A tube of ``along`` rings of ``around`` vertices each."""
+    """Make a tube of ``along`` rings of ``around`` vertices each; lengths in mm."""
     angle = 2 * np.pi * np.arange(around) / around
     ring = np.stack([radius * np.cos(angle), np.zeros(around), radius * np.sin(angle)], axis=1)
     vertices = (ring[None] + np.linspace(0, length, along)[:, None, None] * [0, 1, 0]).reshape(-1, 3)

@@ -60,7 +60,7 @@ def score_pair(pair: Pair, config: ProtocolConfig, folder: Path) -> tuple[PairEr
 
 
 def score_file(pair: Pair, folder: Path) -> Path:
-    """Where :func:`score_pair` keeps what it found: errors and complexity a crop, and the heat map at the largest."""
+    """Name the file of :func:`score_pair`: errors and complexity at each crop, and the heat map at the largest."""
     return folder / f"{pair.name.replace('/', '__')}.npz"
 
 
@@ -72,8 +72,8 @@ def score_pairs(
     Args:
         pairs: Predictions and scans.
         config: The protocol.
-        folder: Of :func:`score_pair`; held by one run at a time.
-        executor: Any of :mod:`concurrent.futures`; :func:`worker_pool` makes one.
+        folder: Folder of :func:`score_pair`; held by one run at a time.
+        executor: Any executor of :mod:`concurrent.futures`; :func:`worker_pool` makes one.
         quiet: Whether to show no progress; None shows it where stderr is a terminal.
 
     Returns:
@@ -87,7 +87,7 @@ def score_pairs(
 
 @contextlib.contextmanager
 def worker_pool(count: int) -> Iterator[Executor]:
-    """A pool of processes that ends at once where the block raises, an interrupt included."""
+    """Give a pool of processes that ends at once where the block raises, an interrupt included."""
     executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     others = {child.pid for child in multiprocessing.active_children()}
     try:

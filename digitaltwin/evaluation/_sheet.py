@@ -181,7 +181,7 @@ def draw_heat_maps(pairs: list[Pair], config: ProtocolConfig, folder: Path) -> b
 def rows_of_errors(
     pairs: list[Pair], errors: list[PairErrors], complexities: list[Complexity], config: ProtocolConfig
 ) -> list[list[Any]]:
-    """Rows of errors.csv: one for each prediction and crop."""
+    """Return the rows of errors.csv: one for each prediction and crop."""
     heading = ["name", "group", "crop_mm", *(f"{name}_mm" for name in PairErrors._fields), *Complexity._fields]
     return [heading] + [
         [pair.name, pair.group, crop, *(f"{values[i]:.4f}" for values in error), *_counts(complexity, i)]
@@ -193,7 +193,7 @@ def rows_of_errors(
 def rows_of_table(
     table: dict[str, GroupErrors], complexities: Mapping[str, Complexity], config: ProtocolConfig, measure: str
 ) -> list[list[Any]]:
-    """Rows of table.csv: one for each group and crop."""
+    """Return the rows of table.csv: one for each group and crop."""
     return [["group", "subjects", "crop_mm", f"{measure}_mm", "margin_mm", *Complexity._fields]] + [
         [name, group.subjects, crop, f"{group.mean[i]:.3f}", f"{group.margin[i]:.3f}", *_counts(complexities[name], i)]
         for name, group in table.items()
@@ -202,13 +202,13 @@ def rows_of_table(
 
 
 def _counts(complexity: Complexity, crop: int) -> list[str]:
-    """Numbers of vertices and faces, and the edges' length, at one crop."""
+    """Format numbers of vertices and faces, and the edges' length, at one crop."""
     *counts, edge_mm = (values[crop] for values in complexity)
     return [*(f"{count:.0f}" for count in counts), f"{edge_mm:.2f}"]
 
 
 def pooled(pairs: list[Pair], folder: Path) -> dict[str, float]:
-    """Statistics [mm] of all scans' distances together, at the largest crop: what NoW publishes."""
+    """Compute statistics [mm] of all scans' distances together, at the largest crop: what NoW publishes."""
     distances = np.concatenate([load_arrays(score_file(pair, folder))[0]["scan_mm"] for pair in pairs])
     return {"median": float(np.median(distances)), "mean": float(distances.mean()), "deviation": float(distances.std())}
 
@@ -273,8 +273,8 @@ def draw_heat_map(axis: "Axes", pair: Pair, config: ProtocolConfig, folder: Path
     Args:
         axis: What is drawn on.
         pair: The prediction, and the scan that says where the front is.
-        config: Of :func:`score_pair`; of its landmarks, those of eyes and mouth are used.
-        folder: Of :func:`score_pair`.
+        config: Configuration of :func:`score_pair`; of its landmarks, those of eyes and mouth are used.
+        folder: Folder of :func:`score_pair`.
 
     Returns:
         What the colour bar needs.
@@ -301,7 +301,7 @@ def draw_heat_map(axis: "Axes", pair: Pair, config: ProtocolConfig, folder: Path
 
 
 def _upright(by_name: dict[str, np.ndarray]) -> np.ndarray:
-    """Columns: the subject's left, up, and out of the face, from the scan's landmarks."""
+    """Return the subject's left, up, and out of the face as columns, from the scan's landmarks."""
     left = by_name["left_eye_outer"] - by_name["right_eye_outer"]
     mouth = 0.5 * (by_name["mouth_left"] + by_name["mouth_right"])
     up = 0.5 * (by_name["left_eye_outer"] + by_name["right_eye_outer"]) - mouth

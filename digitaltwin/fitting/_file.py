@@ -45,7 +45,7 @@ class Source(NamedTuple):
 
 
 def fields_of(head: HeadModel, count: int) -> dict[str, tuple[int, ...]]:
-    """Shapes, for one head of ``count`` points, of what the input may hold."""
+    """Return the shapes, for one head of ``count`` points, of what the input may hold."""
     return {
         "landmarks": (count, 2),
         "image_size": (2,),
@@ -89,7 +89,7 @@ def check_source(path: Path, head: HeadModel, points: FacePoints) -> Source:
 
 
 def quick_source(head: HeadModel) -> Source:
-    """Landmarks of shipped subjects with random expressions and poses, as a perfect detector would read them."""
+    """Project landmarks of shipped subjects with random expressions and poses, as a detector without errors would."""
     of_people, of_looks, of_poses = jax.random.split(jax.random.key(0), 3)
     subjects = load_subjects()
     people = jax.random.choice(of_people, len(subjects.identity), (QUICK_COUNT,), replace=False)
@@ -111,7 +111,7 @@ def quick_source(head: HeadModel) -> Source:
 
 
 def part_of(count: int, text: str) -> slice:
-    """The heads that ``--part`` names.
+    """Find the heads that ``--part`` names.
 
     Raises:
         InputError: It names none.
@@ -124,7 +124,7 @@ def part_of(count: int, text: str) -> slice:
 
 
 def kept(result: FitResult, count: int, *, vertices: bool) -> dict[str, np.ndarray]:
-    """What the output holds of a chunk."""
+    """Return what the output holds of a chunk's first ``count`` fits."""
     arrays: dict[str, Any] = {
         name: getattr(result, name) for name in ("expression", "identity", "rotation", "translation", "focal_scale")
     }
@@ -159,7 +159,7 @@ def fit_chunks(fitter: Fitter, source: Source, first: int, job: ResumableArrays)
 def settings_of(
     source: Source, part: slice, chunk: int, config: FitConfig, *, points: str, vertices: bool
 ) -> dict[str, Any]:
-    """All that decides what the output holds, but for the machine's own rounding."""
+    """Collect all that decides what the output holds, but for the machine's own rounding."""
     return {
         "digitaltwin": __version__,
         "jax": jax.__version__,
@@ -191,7 +191,7 @@ def fit_file(
         landmarks: The ``.npz`` with the landmarks; None for the shipped subjects' own.
         out: The ``.npz`` to write; its folder exists.
         chunk: Heads that are computed, and written, at once.
-        config: Of the fit.
+        config: Configuration of the fit.
         points: One of :data:`POINTS`.
         part: ``I/N``: of the N equal parts of the file only the I-th, from 0.
         vertices: Whether to write the skin's vertices, not the unknowns.

@@ -172,7 +172,7 @@ def draw_expression(names: Sequence[str], rng: np.random.Generator) -> Float[np.
 
 
 def _draw_camera(rng: np.random.Generator, middle: np.ndarray, angles_deg: np.ndarray, size: np.ndarray) -> Camera:
-    """A camera that sees the face's middle [mm, head frame] near the image's."""
+    """Draw a camera that sees the face's middle [mm, head frame] near the image's."""
     while True:
         distance = rng.uniform(*_DISTANCE_MM)
         focal = np.exp(rng.uniform(*np.log(_FOCAL_PER_SIDE))) * size.max()

@@ -91,17 +91,17 @@ class _View:
         )
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Image positions of camera-frame points."""
+        """Project camera-frame points [mm] to the image."""
         return np.asarray(self.camera.focal_px * points[:, :2] / points[:, 2:] + self.camera.principal_point_px)
 
     def upright(self, points_px: np.ndarray) -> np.ndarray:
-        """Image positions along and across the head's vertical; what is across counts less."""
+        """Turn image positions along and across the head's vertical; what is across counts less."""
         up = np.asarray(self.camera.rotation)[:2, 1] * [1, -1]
         up /= np.linalg.norm(up)
         return points_px @ np.stack([up, _ACROSS * np.array([-up[1], up[0]])], axis=1)
 
     def hidden(self, points: np.ndarray, tolerance_mm: float) -> np.ndarray:
-        """Which camera-frame points lie behind the skin, or outside the image."""
+        """Tell which camera-frame points lie behind the skin, or outside the image."""
         column, row = np.floor(self.pixels(points)).astype(int).T
         inside = (column >= 0) & (row >= 0) & (column < self.width) & (row < self.height)
         seen = self.depth[np.clip(row, 0, self.height - 1), np.clip(column, 0, self.width - 1)]

@@ -75,7 +75,7 @@ def render_scene(
 
 
 def _draw_lighting(rng: np.random.Generator) -> Lighting:
-    """A key light from anywhere in front, a weaker one from elsewhere, surroundings."""
+    """Draw a key light from anywhere in front, a weaker one from elsewhere, and surroundings."""
     directions = np.stack([rng.uniform(-1, 1, 2), rng.uniform(-0.9, 0.2, 2), [-0.8, -0.8]], axis=1)
     strengths = np.array([[rng.uniform(0.3, 0.8)], [rng.uniform(0.0, 0.3)]])
     tint = 1 + rng.uniform(-0.08, 0.08, (2, 3))

@@ -59,7 +59,7 @@ def draw_residual(
 
 
 def _small_motions(points: np.ndarray, region: np.ndarray) -> Float[np.ndarray, "6 v 3"]:
-    """Displacements by three translations and three rotations about a region's middle, of like size in the region."""
+    """Return three translations and three rotations about a region's middle, of like size in the region."""
     arms = points - points[region].mean(axis=0)
     arms /= np.sqrt(np.mean(np.sum(arms[region] ** 2, axis=1)))
     axes = np.broadcast_to(np.eye(3)[:, None], (3, *points.shape))

@@ -42,17 +42,17 @@ class Comparison(NamedTuple):
 
     @property
     def off_percent(self) -> float:
-        """How far the mean is off."""
+        """The mean's distance from the survey's mixture, in per cent of that."""
         return 100 * (self.mean_mm / self.published_mean_mm - 1)
 
     @property
     def off_survey_percent(self) -> float:
-        """How far it is off the whole survey's."""
+        """The mean's distance from the whole survey's, in per cent of that."""
         return 100 * (self.mean_mm / self.survey_mean_mm - 1)
 
     @property
     def ratio(self) -> float:
-        """Of the standard deviations."""
+        """The ratio of the standard deviation to the survey's."""
         return self.std_mm / self.published_std_mm
 
     @property
@@ -63,12 +63,12 @@ class Comparison(NamedTuple):
 
 
 def compare(head: HeadModel, neutral: Float[Array, "n v 3"], group: Int[Array, " n"]) -> list[Comparison]:
-    """Every measure of the women and of the men.
+    """Compare every measure of the women and of the men with the surveys.
 
     Args:
-        head: the model whose topology the heads have.
-        neutral: heads, head frame [mm].
-        group: of each, an index into ``head.group_names``.
+        head: The model whose topology the heads have.
+        neutral: Heads in the head frame [mm].
+        group: Group of each head, an index into ``head.group_names``.
 
     Returns:
         Nine measures of each gender.
@@ -98,7 +98,7 @@ def compare(head: HeadModel, neutral: Float[Array, "n v 3"], group: Int[Array, "
 
 
 def table(rows: list[Comparison]) -> str:
-    """The comparison as a Markdown table, its sources below."""
+    """Format the comparison as a Markdown table, its sources below."""
     sources = list(dict.fromkeys(row.source for row in rows))
     lines = [
         "| measure [mm] | gender | published | source | subjects | mean off | off whole survey | std | |",
@@ -129,9 +129,9 @@ def draw_portrait(
     yaws: tuple[float, ...],
     size: int,
 ) -> Float[np.ndarray, "h w 3"]:
-    """A head in skin, tone and irises of one of the subjects, seen from several sides.
+    """Draw a head in skin, tone and irises of one of the subjects, seen from several sides [rad].
 
-    Drawn twice as large, for smooth edges.
+    It is rendered twice as large, for smooth edges.
     """
     skin = load_skin(asset_path(f"skins/{subjects.skin_names[int(subjects.skin[number])]}.jpg"), size=1024)
     texture = np.asarray(apply_tone(jnp.asarray(skin.pixels), subjects.tone[number]))

@@ -181,7 +181,7 @@ def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.n
 
 
 def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mouth's border cut at its corners into the upper and the lower lip's.
+    """Cut the mouth's border at its corners into the upper and the lower lip's.
 
     A closed mouth brings both to the same place, so they are told apart by what the jaw moves.
     """
@@ -200,13 +200,13 @@ def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
-    """Anchors and the spread of what they were found from.
+    """Measure the anchors, and the spread of what they were found from.
 
     Args:
-        head: the model whose anchors are wanted.
-        hits: of :func:`cast_renders`.
-        loops: the skin's border loops at the eyes and the mouth.
-        mirror: [468] left-right partner of each mesh point.
+        head: The model whose anchors are wanted.
+        hits: Result of :func:`cast_renders`.
+        loops: The skin's border loops at the eyes and the mouth.
+        mirror: Left-right mirror image [468] of each mesh point.
 
     Returns:
         Arrays to merge into the head's, and figures [mm] for its metadata.
@@ -249,7 +249,7 @@ def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror
 
 
 def plain_eye(size: int = 128) -> np.ndarray:
-    """A brown iris and black pupil on white in the eye's texture coordinates, enough for the network to see an eye."""
+    """Paint a brown iris and a black pupil on white, in the eye's texture coordinates: enough for the network."""
     y, x = np.meshgrid((np.arange(size) + 0.5) / size - 0.5, (np.arange(size) + 0.5) / size - 0.5, indexing="ij")
     angle = 2 * np.pi * np.hypot(x, y)[..., None]
     iris, pupil = np.array([0.33, 0.22, 0.14]), np.array([0.03, 0.03, 0.03])

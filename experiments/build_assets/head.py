@@ -253,7 +253,7 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     other = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("expression/")}
 
     def displacement(chosen: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Of skin and parts; an eyeball turns as its target turns it, without the target's distortion."""
+        """Displace skin and parts; an eyeball turns as its target turns it, without the target's distortion."""
         which = list(chosen.values())
         moved = source.targets[which][:, np.concatenate([skin, parts])] * scale
         for eye in eyes:

@@ -49,8 +49,8 @@ def write_listing(assets: Path, skins: dict[str, Path]) -> None:
     """Write the list.
 
     Args:
-        assets: the folder of shipped files.
-        skins: source picture of each skin's name.
+        assets: The folder of shipped files.
+        skins: Source picture of each skin's name.
     """
     rows = []
     for path in sorted(p for p in assets.rglob("*") if p.is_file() and p.name != "README.md"):

@@ -97,7 +97,7 @@ def read_target(path: Path, count: int) -> np.ndarray:
 
 
 def neck_loop(body: Body) -> list[int]:
-    """The closed edge loop around the neck at which the head is cut.
+    """Find the closed edge loop around the neck at which the head is cut.
 
     An edge loop leaves every valence-4 vertex by the edge opposite to the one it came in. Cutting along skin weights
     instead would leave a zigzag.

@@ -90,7 +90,7 @@ def reduce_mirrored(
     importance: np.ndarray,
     target: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Collapses vertices in left-right pairs until at most ``target`` remain.
+    """Collapse vertices in left-right pairs until at most ``target`` remain.
 
     Args:
         faces: [f 3] vertex indices.
@@ -99,7 +99,7 @@ def reduce_mirrored(
         mirror: [n] left-right partner.
         locked: [n] vertices that must stay (borders, seams, feature loops).
         importance: [n] factor on the cost of removing a vertex.
-        target: number of vertices to reach.
+        target: Number of vertices to reach.
 
     Returns:
         Faces and corners that remain, with the original indices.

@@ -17,7 +17,7 @@ _LEFT_OUT = ("toon", "special_suit")
 
 
 def skin_sources(skins: Path) -> dict[str, Path]:
-    """The natural skins in ``package/public/data/skins``: name to picture, in order of the names."""
+    """Find the natural skins in ``package/public/data/skins``: name to picture, in order of the names."""
     sources = {}
     for picture in sorted(skins.glob("*_*_*/textures/*_diffuse*.png")):
         if any(word in str(picture) for word in _LEFT_OUT):
@@ -29,12 +29,12 @@ def skin_sources(skins: Path) -> dict[str, Path]:
 
 
 def resample_skin(atlas: np.ndarray, body_uv: Callable[[np.ndarray], np.ndarray], size: int = _SIZE) -> np.ndarray:
-    """A body atlas [h w 3] seen through the head's texture coordinates.
+    """Resample a body atlas [h w 3] through the head's texture coordinates.
 
     Args:
-        atlas: colours in [0, 255].
-        body_uv: texture coordinates [n 2] of the head to those of the body, v upward in both.
-        size: edge of the result.
+        atlas: Colours in [0, 255].
+        body_uv: Map of the head's texture coordinates [n 2] to those of the body, v upward in both.
+        size: Edge of the result [px].
 
     Returns:
         [size size 3], uint8.
@@ -57,8 +57,8 @@ def build_skins(skins: Path, folder: Path, body_uv: Callable[[np.ndarray], np.nd
 
     Args:
         skins: ``package/public/data/skins`` of the unpacked npm package.
-        folder: where to write.
-        body_uv: see :func:`resample_skin`.
+        folder: Folder to write to.
+        body_uv: Map as for :func:`resample_skin`.
 
     Returns:
         The source picture of each written name.

@@ -84,7 +84,7 @@ def sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def measure(source: Source, vertices: np.ndarray) -> dict[str, float]:
-    """The measures of ``ADULT_MEANS`` on one head, in the unit of ``vertices``."""
+    """Take the measures of ``ADULT_MEANS`` on one head, in the unit of ``vertices``."""
     skin = np.unique(source.faces["skin"])
     left, right = (sphere(vertices[np.unique(source.faces[f"{side}_eye"])])[0] for side in ("left", "right"))
     eyes = (left + right) / 2

@@ -62,7 +62,7 @@ def fetch(work: Path) -> dict[str, Path]:
 
 
 def checked(package: Path) -> Path:
-    """The package, if it has the bytes that the shipped assets were built from.
+    """Return a package if it has the bytes that the shipped assets were built from.
 
     Raises:
         InputError: It has others.
@@ -73,7 +73,7 @@ def checked(package: Path) -> Path:
 
 
 def find_scan(work: Path) -> Path:
-    """The source distribution that holds the scan.
+    """Find the source distribution that holds the scan.
 
     Raises:
         InputError: It is missing: pip would compile what it fetches.

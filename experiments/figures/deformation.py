@@ -40,7 +40,7 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @partial(jax.jit, static_argnames="exact")
 def round_trips(reference: Reference, shapes: jax.Array, *, exact: bool) -> jax.Array:
-    """Distances [shapes v] of decoded meshes from what was encoded.
+    """Measure distances [shapes v], mm, of decoded meshes from what was encoded.
 
     Decoding holds one vertex in place. Plain meshes are moved by their mean difference: a feature says nothing of
     place, and the error of that one vertex's surroundings would be counted everywhere.
@@ -56,7 +56,7 @@ def round_trips(reference: Reference, shapes: jax.Array, *, exact: bool) -> jax.
 
 
 def shapes_of_head(head: HeadModel, identities: int) -> dict[str, np.ndarray]:
-    """All expressions of the mean head, and random identities."""
+    """Return all expressions of the mean head, and random identities."""
     rng = np.random.default_rng(0)
     coefficients = rng.normal(size=(identities, len(head.identity_std))) * np.asarray(head.identity_std)
     mean = np.asarray(head.mean, np.float64)
@@ -67,7 +67,7 @@ def shapes_of_head(head: HeadModel, identities: int) -> dict[str, np.ndarray]:
 
 
 def round_trip_table(cases: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> str:
-    """Plain and exact errors of each case (reference, faces, shapes), over all angles, as a Markdown table."""
+    """Format plain and exact errors of each case (reference, faces, shapes), over all angles, as a Markdown table."""
     lines = [
         "| shapes, turned by 0 to 180 degrees | plain: mean | plain: max | exact, float32: max | exact, float64: max |",
         "|---|---|---|---|---|",
@@ -118,14 +118,14 @@ def draw_mesh(
 
 
 def label(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text in its upper left corner."""
+    """Return the picture with a line of text in its upper left corner."""
     image = Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8))
     ImageDraw.Draw(image).text((8, 6), text, fill=(30, 30, 30), font_size=15)
     return np.asarray(image, np.float32) / 255
 
 
 def draw_errors(head: HeadModel, identities: np.ndarray) -> np.ndarray:
-    """Where the plain round trip is off, three-quarter; the exact one is grey all over."""
+    """Draw where the plain round trip is off, three-quarter; the exact one is grey all over."""
     reference = make_reference(head.mean, head.faces)
     names = [*SHOWN, "a random identity", "another"]
     at = [head.expression_names.index(name) for name in SHOWN]
@@ -141,7 +141,7 @@ def draw_errors(head: HeadModel, identities: np.ndarray) -> np.ndarray:
 
 
 def draw_bend(head: HeadModel) -> np.ndarray:
-    """Half-ways between a shape and a strongly turned one, by the representation and by blending positions."""
+    """Draw half-ways between a shape and a strongly turned one, by the representation and by blending positions."""
     tube = make_tube(30.0, 200.0, around=48, along=61)
     bent = tube.bent(150)
     turned = np.asarray(head.mean) @ Rotation.from_rotvec([0, np.deg2rad(150), 0]).as_matrix().T
@@ -160,14 +160,14 @@ def draw_bend(head: HeadModel) -> np.ndarray:
 
 
 def blend_features(vertices: np.ndarray, faces: np.ndarray, goal: np.ndarray) -> list[np.ndarray]:
-    """The steps from a mesh to another in the representation."""
+    """Compute the steps from a mesh to another in the representation."""
     reference = make_reference(vertices, faces)
     feature = jax.jit(partial(encode, exact=True))(reference, jnp.asarray(goal, jnp.float32))
     return [np.asarray(jax.jit(decode)(reference, step * feature)) for step in STEPS]
 
 
 def blend_positions(vertices: np.ndarray, faces: np.ndarray, goal: np.ndarray) -> list[np.ndarray]:
-    """The steps from a mesh to another along straight lines."""
+    """Compute the steps from a mesh to another along straight lines."""
     return [(1 - step) * vertices + step * goal for step in STEPS]
 
 
@@ -184,7 +184,7 @@ VARIANTS: dict[str, tuple[str, bool]] = {
 
 
 def people_table(rows: dict[str, list[Comparison]]) -> str:
-    """Published measurements, and those of the heads of each variant, as a Markdown table; in brackets what fails."""
+    """Format published measurements and those of each variant's heads as a Markdown table; in brackets what fails."""
     lines = [f"| measure | gender | published | {' | '.join(rows)} |", "|---" * (3 + len(rows)) + "|"]
     for same in zip(*rows.values()):
         first = same[0]
@@ -198,7 +198,7 @@ def people_table(rows: dict[str, list[Comparison]]) -> str:
 def draw_heads(
     head: HeadModel, subjects: Subjects, make: Callable[[str, jax.Array], dict[str, np.ndarray]]
 ) -> np.ndarray:
-    """Six heads, one a group, of each method, in the skin of their closest subject."""
+    """Draw six heads, one a group, of each method, in the skin of their closest subject."""
     shots = []
     for name in VARIANTS:
         heads = make(name, jnp.arange(len(head.group_names)))

@@ -44,17 +44,17 @@ EXPRESSIONS = (
 
 @functools.cache
 def eyes() -> np.ndarray:
-    """The eye texture of everybody in the pictures."""
+    """Make the eye texture of everybody in the pictures."""
     return np.asarray(eye_texture(jax.random.key(0)))
 
 
 def no_expression(head: HeadModel) -> np.ndarray:
-    """All expression coefficients zero."""
+    """Return expression coefficients of zero."""
     return np.zeros(len(head.expressions), np.float32)
 
 
 def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
-    """The 104 numbered landmarks and, small, the 468 mesh points on the mean head, front and three-quarter."""
+    """Draw the 104 numbered landmarks and, small, the 468 mesh points on the mean head, front and three-quarter."""
     rest, halves = no_expression(head), []
     for yaw in (0.0, 0.7):
         camera = portrait_camera(yaw=yaw, width_mm=190.0, size_px=900)
@@ -74,7 +74,7 @@ def draw_landmarks(head: HeadModel, skin: np.ndarray) -> np.ndarray:
 
 
 def draw_contour(head: HeadModel, skin: np.ndarray) -> np.ndarray:
-    """Where the contour slides on the mean head: candidates, silhouettes joined, anchors; by reach and turn."""
+    """Draw where the contour slides on the mean head: candidates, silhouettes joined, anchors; by reach and turn."""
     rows = []
     for reach_mm in (FitConfig.contour_reach_mm, FitConfig.paper().contour_reach_mm):
         fitter = make_fitter(head, FitConfig(contour_reach_mm=reach_mm))
@@ -97,7 +97,7 @@ def draw_contour(head: HeadModel, skin: np.ndarray) -> np.ndarray:
 
 
 def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
-    """Some expressions of the mean head."""
+    """Draw some expressions of the mean head."""
     camera, shots = portrait_camera(yaw=0.35, width_mm=215.0, size_px=320), []
     for weights in EXPRESSIONS:
         beta = np.array([weights.get(name, 0.0) for name in head.expression_names], np.float32)
@@ -106,7 +106,7 @@ def draw_expressions(head: HeadModel, skin: np.ndarray) -> np.ndarray:
 
 
 def draw_people(head: HeadModel) -> np.ndarray:
-    """The six group means and six random people, each with a skin of its group."""
+    """Draw the six group means and six random people, each with a skin of its group."""
     rng, shots = np.random.default_rng(5), []
     skins = {path.stem: path for path in skin_paths()}
     for row in range(2):

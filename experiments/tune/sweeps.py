@@ -40,7 +40,7 @@ OWN_SHARE = 0.5
 """Share of a person's own shape in the given one; the rest is the group's mean."""
 STARTS = ("group", "given")
 CONTOUR_NOISE_PERCENT = 2.0
-"""Of the landmarks that are put on the outline."""
+"""Standard deviation of the landmarks that are put on the outline, in per cent of the eye distance."""
 
 
 class Errors(NamedTuple):
