@@ -1,10 +1,14 @@
-"""Former name of :mod:`benchmarks.fitting.verification`, which it runs with a warning."""
+"""The former name of ``python -m benchmarks.fitting.verification``, kept for scripts."""
 
 import sys
 
+from absl import flags
+
 from benchmarks import harness
-from benchmarks.fitting.verification import main
+from benchmarks.fitting import verification
+
+flags.adopt_module_key_flags(verification)
 
 if __name__ == "__main__":
     print("benchmarks.fitting_proof is now benchmarks.fitting.verification.", file=sys.stderr)
-    harness.run(main)
+    harness.run(verification.main)

@@ -1,6 +1,6 @@
 """The former name of ``python -m experiments.figures --only=heads``, kept for scripts."""
 
-import warnings
+import sys
 
 from absl import flags
 
@@ -10,6 +10,6 @@ from experiments.figures import __main__ as figures
 flags.adopt_module_key_flags(figures)
 
 if __name__ == "__main__":
-    warnings.warn("run python -m experiments.figures --only=heads instead.", FutureWarning, stacklevel=1)
+    print("experiments.pictures is now python -m experiments.figures --only=heads.", file=sys.stderr)
     flags.FLAGS.set_default("only", ["heads"])
     run_command(figures.main)

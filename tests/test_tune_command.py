@@ -44,3 +44,11 @@ def test_command_judges_the_fit_and_draws_the_curves(head, tmp_path):
     for name in ("fit-weights-given", "fit-contour"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 800
+
+
+def test_the_former_name_has_the_flags_it_had():
+    command = [sys.executable, "-m", "experiments.weights", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "experiments.weights is now experiments.tune" in result.stderr
+    for flag in ("count", "only", "out", "quick", "remainder_mm", "renders", "results", "seed", "sliding"):
+        assert flag in result.stdout
