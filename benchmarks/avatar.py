@@ -1,36 +1,34 @@
-"""What one avatar costs: time, processor time and memory of ``python -m experiments.avatar`` on its own portrait.
+"""What one avatar costs: seconds of each stage, processor time and memory of ``python -m experiments.avatar``.
 
-Three situations, each in processes of its own:
+    python -m benchmarks.avatar
 
-* *cold*: a fresh process, nothing compiled before (an empty compilation cache);
-* *warm*: a fresh process, everything compiled by an earlier one;
-* *second*: the second avatar of a process, of a photo of another size than any before: what depends on a photo's size
-  compiles in it.
+The shipped portrait with a texture of 2048 px in three situations, each in processes of its own:
 
-Prints a table beside the goals and writes ``results/avatar.json`` with the machine's description, and a plot of the
-stages. Lower is better throughout; of several runs the median counts. ``--quick`` measures the second avatar alone,
-with a texture of 512, and writes nothing.
+* *cold*: a fresh process that finds nothing stored, neither compiled programs nor prepared arrays;
+* *warm*: a fresh process that finds what the cold one has stored;
+* *second*: the second avatar of a process, of a photo of another size than any before.
+
+:mod:`benchmarks.startup` runs these beside an earlier commit, for ratios; here are this tree's own seconds, stage by
+stage. Prints tables beside the goals and writes ``results/avatar.json`` and a plot of the stages; of several runs the
+median counts. ``--quick`` measures the second avatar alone, with a texture of 512, and writes nothing.
 """
 
 import json
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import flags
-from PIL import Image, ImageOps
 
 from benchmarks import harness
-from digitaltwin.io._files import make_folder, write_json
-from digitaltwin.io.assets import asset_path
+from benchmarks.harness import Goal
 
-GOAL_S = {"cold": 120.0, "warm": 40.0, "second": 5.0}
-GOAL_PEAK_MB = 2000.0
+GOALS_S = {"cold": Goal(120.0), "warm": Goal(40.0), "second": Goal(5.0)}
+GOAL_PEAK_MB = Goal(2000.0)
 
-_OUT = flags.DEFINE_string("out", str(Path(__file__).parent / "results"), "Folder for avatar.json and avatar.png.")
+_OUT = flags.DEFINE_string("out", str(harness.RESULTS), "Folder for avatar.json and avatar.png.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Runs of each situation but the cold one, which is run once.", 1)
 _QUICK = flags.DEFINE_bool("quick", False, "One second avatar with a small texture, nothing written: for a first look.")
 
@@ -46,54 +44,43 @@ class Cost(NamedTuple):
     """What each stage took by its own account (report.json), in order."""
 
 
-def run_command(folder: Path, cache: Path) -> Cost:
+def measure_command(folder: Path, cache: Path) -> Cost:
     """Measure the command in a fresh process, from its start to its end."""
-    arguments = [sys.executable, "-m", "experiments.avatar", f"--out={folder}", "--overwrite"]
-    usage = harness.run_command(arguments, {"JAX_COMPILATION_CACHE_DIR": str(cache)})
+    command = [sys.executable, "-m", "experiments.avatar", f"--out={folder}"]
+    usage = harness.run_command(command, harness.tree_environment(harness.ROOT, cache), cwd=harness.ROOT)
     return Cost(*usage, _stages(folder))
 
 
-def other_photo(run: int) -> np.ndarray:
-    """The portrait larger, in a wider frame, and in another size for each run."""
-    with Image.open(asset_path("portrait.png")) as image:
-        return np.asarray(ImageOps.pad(image.convert("RGB"), (1280 + 2 * run, 960), color="grey"))
-
-
-def run_again(folder: Path, cache: Path | None, run: int, texture_size: int) -> Cost:
-    """A second avatar in one process; meant for a process of its own. Without ``cache``, in the user's."""
-    import jax  # here, so that the measuring process stays small
+def measure_second(folder: Path, run: int, texture_size: int) -> Cost:
+    """Measure the second avatar of a process, its own; the photo has another size for each run."""
+    import numpy as np
+    from PIL import Image, ImageOps
 
     from digitaltwin.avatar import create_avatar
-    from digitaltwin.cli._command import keep_compiled_programs
+    from digitaltwin.io.assets import asset_path
 
-    if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    keep_compiled_programs()
     create_avatar(asset_path("portrait.png"), texture_size=texture_size).save(folder)
-    photo = other_photo(run)
-    start, cpu_start = time.perf_counter(), time.process_time()
-    create_avatar(photo, texture_size=texture_size).save(folder)
-    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
-    return Cost(wall_s, cpu_s, harness.peak_memory_mb(), _stages(folder))
+    with Image.open(asset_path("portrait.png")) as image:
+        photo = np.asarray(ImageOps.pad(image.convert("RGB"), (1280 + 2 * run, 960), color="grey"))
+    with harness.stopwatch() as taken:
+        create_avatar(photo, texture_size=texture_size).save(folder)
+    return Cost(**taken, peak_mb=harness.peak_memory_mb(), stages_s=_stages(folder))
 
 
-def median(costs: list[Cost]) -> Cost:
-    """The run of the median wall time, the lower one of an even number."""
+def median(costs: Sequence[Cost]) -> Cost:
+    """Return the run of the median wall time, the lower one of an even number."""
     return sorted(costs, key=lambda cost: cost.wall_s)[(len(costs) - 1) // 2]
 
 
-def table(costs: dict[str, Cost]) -> str:
-    """The measured numbers beside the goals, a line a situation, then the stages."""
-    lines = [f"{'':8} {'wall':>8} {'goal':>8} {'cpu':>8} {'peak':>9} {'goal':>8}"]
-    for name, cost in costs.items():
-        lines.append(
-            f"{name:8} {cost.wall_s:6.1f} s {GOAL_S[name]:6.0f} s {cost.cpu_s:6.1f} s {cost.peak_mb:6.0f} MB"
-            f" {GOAL_PEAK_MB:5.0f} MB"
-        )
-    lines += ["", f"{'stage':24}" + "".join(f"{name:>10}" for name in costs)]
-    for stage in costs["second"].stages_s:
-        lines.append(f"{stage:24}" + "".join(f"{cost.stages_s.get(stage, 0.0):8.2f} s" for cost in costs.values()))
-    return "\n".join(lines)
+def tables(costs: dict[str, Cost]) -> str:
+    """Format the measured numbers, a row a situation, and the seconds of the stages, a row a stage."""
+    rows = [[name, f"{c.wall_s:.1f}", f"{c.cpu_s:.1f}", f"{c.peak_mb:.0f}"] for name, c in costs.items()]
+    stages = [
+        [stage, *(f"{cost.stages_s.get(stage, 0.0):.2f}" for cost in costs.values())]
+        for stage in costs["second"].stages_s
+    ]
+    whole = harness.table(["avatar", "wall, s", "processor, s", "peak, MB"], rows)
+    return f"{whole}\n\n{harness.table(['stage, s', *costs], stages)}"
 
 
 def plot(path: Path, costs: dict[str, Cost]) -> None:
@@ -108,7 +95,7 @@ def plot(path: Path, costs: dict[str, Cost]) -> None:
         for colour, (stage, seconds) in zip(colours, stages.items()):
             axis.barh([0], [seconds], left=left, color=colour, label=stage)
             left += seconds
-        axis.axvline(GOAL_S[name], color="black", linestyle="--")
+        axis.axvline(GOALS_S[name].value, color="black", linestyle="--")
         axis.set(yticks=[0], yticklabels=[name], xlabel="seconds (dashed: goal)" if axis is axes[-1] else None)
     axes[0].legend(ncols=4, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.05))
     figure.savefig(path, dpi=120)
@@ -116,30 +103,35 @@ def plot(path: Path, costs: dict[str, Cost]) -> None:
 
 def main() -> None:
     """Measure, print, write."""
+    from digitaltwin.io._files import make_folder
+
     if _QUICK.value:
         with tempfile.TemporaryDirectory() as scratch:
-            print(table({"second": harness.in_subprocess(run_again, Path(scratch), None, 0, 512)}))
+            print(tables({"second": harness.in_subprocess(measure_second, Path(scratch), 0, 512)}))
         return
-    results = make_folder(_OUT.value)
+    results, runs = make_folder(_OUT.value), _RUNS.value
     harness.require("matplotlib")
-    runs = _RUNS.value
     with tempfile.TemporaryDirectory() as scratch:
-        folder, cache = make_folder(Path(scratch) / "out"), make_folder(Path(scratch) / "cache")
+        folder, cache = Path(scratch), make_folder(Path(scratch) / "cache")
         costs = {
-            "cold": run_command(folder, cache),
-            "warm": median([run_command(folder, cache) for _ in range(runs)]),
+            "cold": measure_command(folder / "cold", cache),
+            "warm": median([measure_command(folder / f"warm-{run}", cache) for run in range(runs)]),
         }
-        costs["second"] = median([harness.in_subprocess(run_again, folder, cache, run, 2048) for run in range(runs)])
-    print(table(costs))
-    measured: dict[str, Any] = {
-        "workload": "one avatar of the shipped portrait, 2048 px texture",
-        "better": "lower",
-        "machine": harness.describe_machine("jax", "jaxlib", "numpy"),
-        "runs": {name: 1 if name == "cold" else runs for name in costs},
-        "goals": {"wall_s": GOAL_S, "peak_mb": GOAL_PEAK_MB},
-        "measured": {name: cost._asdict() for name, cost in costs.items()},
-    }
-    write_json(results / "avatar.json", measured)
+        # Both, because a folder that the user has named for JAX comes before the cache.
+        stores = {"XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+        seconds = [
+            harness.in_subprocess(measure_second, folder / "second", run, 2048, environment=stores)
+            for run in range(runs)
+        ]
+        costs["second"] = median(seconds)
+    print(tables(costs))
+    goals = {f"{name}, s": goal for name, goal in GOALS_S.items()} | {"peak, MB": GOAL_PEAK_MB}
+    reached = {f"{name}, s": cost.wall_s for name, cost in costs.items()}
+    reached["peak, MB"] = max(cost.peak_mb for cost in costs.values())
+    print(harness.goals_table(goals, reached))
+    measured: dict[str, Any] = {name: cost._asdict() for name, cost in costs.items()}
+    workload, packages = "one avatar of the shipped portrait, 2048 px texture", ("jax", "jaxlib", "numpy")
+    harness.write_results(results / "avatar.json", workload, packages, goals, reached, runs=runs, measured=measured)
     plot(results / "avatar.png", costs)
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: exit codes, the machine's description, timing, processes, tables, plots, results.
+"""What every benchmark shares: its command, the machine's description, timing, processes, tables, plots, results.
 
 A benchmark is a package ``benchmarks/NAME/`` or a module ``benchmarks/NAME.py``. Its command defines the flags
 ``--out`` and ``--quick`` and calls :func:`run`; whatever loads JAX or NumPy is imported within its ``main``, so that
@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +22,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from absl import app, flags, logging
+from digitaltwin import cli
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+"""The tree that is measured."""
+RESULTS = ROOT / "benchmarks" / "results"
 """Folder of the committed results."""
 RESULT_LINES = 300
 """Lines that a result may have at most."""
@@ -37,7 +38,7 @@ _OWN_COLOUR, _PEER_COLOUR = "#2b6cb0", "#a0aec0"
 
 
 def run(main: Callable[[], None], *, blas_threads: int | None = None) -> None:
-    """Parse the flags, call ``main`` and leave with an exit code: 0 done, 1 defect, 2 unusable input.
+    """Run a benchmark as :func:`digitaltwin.cli.run_command` does, and leave the process with its exit code.
 
     Args:
         main: The benchmark; it imports what it measures.
@@ -46,38 +47,7 @@ def run(main: Callable[[], None], *, blas_threads: int | None = None) -> None:
     """
     if blas_threads is not None:
         os.environ.setdefault(_BLAS_THREADS, str(blas_threads))
-    app.run(lambda _: _exit_code(main), flags_parser=_parse)
-
-
-def _exit_code(main: Callable[[], None]) -> int:
-    from digitaltwin.types import InputError
-
-    try:
-        main()
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-def _parse(arguments: list[str]) -> list[str]:
-    """Parse flags; absl on its own ends with 1 after a mistyped flag, and after ``--help`` too."""
-    try:
-        rest = flags.FLAGS(arguments)[1:]
-    except flags.Error as error:
-        print(f"{error} (--help lists the flags)", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit:  # only the help flags leave from here
-        sys.exit(0)
-    if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)  # absl's default shows JAX's remarks on every kind of absent device
-    if rest:
-        print(f"{rest[0]}: every argument needs the name of its flag (--help lists the flags)", file=sys.stderr)
-        sys.exit(2)
-    return rest
+    cli.run_command(main)
 
 
 # What is needed beyond the package.
@@ -311,21 +281,27 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str] | None 
 
     Args:
         arguments: Command line, for example ``[sys.executable, "-m", "experiments.avatar"]``.
-        environment: Variables that the command sees besides those of this process.
+        environment: All variables that the command sees; those of this process by default.
         options: Further options of :class:`subprocess.Popen`, for example ``cwd``.
 
     Raises:
         RuntimeError: The command failed.
     """
-    variables = {**os.environ, **(environment or {})}
     start = time.perf_counter()
-    process = subprocess.Popen(arguments, env=variables, stdout=subprocess.DEVNULL, **options)
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, **options)
     _, status, usage = os.wait4(process.pid, 0)  # as wait(), and says what this one child used
     wall_s = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)}: ended with {process.returncode}")
     return Usage(wall_s, usage.ru_utime + usage.ru_stime, megabytes(usage.ru_maxrss))
+
+
+def tree_environment(tree: Path, cache: Path, **variables: str) -> dict[str, str]:
+    """Return the variables of a process that runs a tree: it has a cache folder of its own, no settings of the user."""
+    dropped = ("JAX_", "OPENBLAS_", "OMP_", "XDG_CACHE_HOME", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache), **variables}
 
 
 # Goals, tables, results.

@@ -9,7 +9,6 @@ measures this tree alone, a further avatar with a texture of 512 and its program
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,9 +20,19 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.harness import RESULTS, Goal, Usage, goals_table, run, run_command, table, write_results
+from benchmarks.harness import (
+    RESULTS,
+    ROOT,
+    Goal,
+    Usage,
+    goals_table,
+    run,
+    run_command,
+    table,
+    tree_environment,
+    write_results,
+)
 
-ROOT = Path(__file__).parents[1]
 GOALS = {
     "second process, ratio": Goal(0.33),
     "first run ever, ratio": Goal(0.5),
@@ -104,18 +113,11 @@ def worktree(commit: str) -> Iterator[Path]:
             )
 
 
-def environment(tree: Path, cache: Path, **variables: str) -> dict[str, str]:
-    """Variables of a process that runs a tree with a cache folder of its own and none of the user's settings."""
-    dropped = ("JAX_", "OPENBLAS_", "OMP_", "XDG_CACHE_HOME", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache), **variables}
-
-
 def measure(tree: Path, cache: Path, code: str, *arguments: int, **variables: str) -> list[list[float]]:
     """Run code in a process of a tree and return the rows that it prints."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=tree, env=environment(tree, cache, **variables), capture_output=True, text=True, check=False
+        command, cwd=tree, env=tree_environment(tree, cache, **variables), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{tree}: {done.stderr[-2000:]}")
@@ -126,9 +128,7 @@ def make_avatar(tree: Path, cache: Path) -> Usage:
     """Run a tree's command on the portrait, with all files."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.avatar", f"--out={folder}/avatar"]
-        # env -i: the measuring process's own settings must not reach it.
-        clean = ["env", "-i", *(f"{name}={value}" for name, value in environment(tree, cache).items())]
-        return run_command([*clean, *command], cwd=tree)
+        return run_command(command, tree_environment(tree, cache), cwd=tree)
 
 
 def medians(rows: list[list[float]]) -> list[float]:

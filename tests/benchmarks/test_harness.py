@@ -12,7 +12,15 @@ import pytest
 from benchmarks import harness
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("deformation", "evaluation", "fitting", "fitting.verification", "registration")
+COMMANDS = (
+    "avatar",
+    "deformation.__main__",
+    "evaluation.__main__",
+    "fitting.__main__",
+    "fitting.verification",
+    "registration.__main__",
+    "startup",
+)
 
 
 @pytest.mark.parametrize("path", sorted(path.name for path in harness.RESULTS.iterdir() if path.suffix != ".png"))
@@ -77,8 +85,22 @@ def test_a_command_is_measured_to_its_end():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_needs_no_jax(name):
+def test_help_needs_neither_jax_nor_numpy(name):
     """Every module that a command loads before its flags are parsed is light."""
-    code = f"import sys, benchmarks.{name if '.' in name else name + '.__main__'}; print('jax' in sys.modules)"
+    code = f"import sys, benchmarks.{name}; print({{'jax', 'numpy'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+    assert result.stdout == "set()\n"
+
+
+def test_the_former_name_of_a_benchmark_has_its_flags():
+    command = [sys.executable, "-m", "benchmarks.fitting_proof", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--problems" in result.stdout
+    assert "is now benchmarks.fitting.verification" in result.stderr
+
+
+def test_a_benchmark_ends_as_every_command_does():
+    code = "from benchmarks import harness\ndef main():\n    raise KeyboardInterrupt\nharness.run(main, blas_threads=1)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 130
+    assert "Traceback" not in result.stderr
