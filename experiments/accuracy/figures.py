@@ -10,9 +10,10 @@ from PIL import Image
 from digitaltwin.evaluation import ProtocolConfig
 from digitaltwin.evaluation._accuracy import TITLES, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
-from digitaltwin.evaluation._sheet import draw_heat_map, png
-from experiments._shared.plotting import plt
+from digitaltwin.evaluation._sheet import draw_heat_map, png, pyplot
 from experiments.accuracy.metrics import all_pairs
+
+plt = pyplot()  # now, so that nothing is measured in vain where it is not installed
 
 SHOWN_BASELINES = ("mean", "group")
 SHOWN = 5

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments._shared.plotting import plt
+from digitaltwin.evaluation._sheet import pyplot
 from experiments.tune.sweeps import UNITS
+
+plt = pyplot()  # now, so that nothing is measured in vain where it is not installed
 
 
 def draw_sweep(table: dict[str, Any], defaults: Mapping[str, Any], start: str, path: Path) -> None:
