@@ -1,19 +1,26 @@
 """Writing files so that a reader, or a run that was killed, never sees half of one."""
 
 import contextlib
+import csv
+import io
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from digitaltwin.types import InputError
 
 FilePath = str | os.PathLike[str]
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+"""Names of what is not yet whole: that of the file or folder it is to become, and a random number."""
+_ABANDONED_S = 3600.0  # what is older and not yet whole belongs to a run that was killed
 _LINE_WIDTH = 240  # of a formatted result
 
 
@@ -69,7 +76,8 @@ def whole_folder(path: FilePath) -> Iterator[Path]:
 
     A folder that is not there yet appears by one renaming. In one that is there, files of the same names are replaced,
     in the order they were written, and all others stay. Where the block raises, an interrupt included, the temporary
-    folder goes, and so do parents that were made for it.
+    folder goes, and so do parents that were made for it. A run that is killed leaves it, and another run for the same
+    folder removes it, an hour later at the earliest.
 
     Args:
         path: The folder that is to hold the files.
@@ -83,9 +91,11 @@ def whole_folder(path: FilePath) -> Iterator[Path]:
         if parent.exists():
             break
         made.append(parent)
-    temporary = (target if target.is_dir() else target.parent) / f".{target.name}.{secrets.token_hex(8)}"
+    beside = target if target.is_dir() else target.parent
+    temporary = beside / f".{target.name}.{secrets.token_hex(8)}"
     try:
         try:
+            _remove_abandoned(beside, target.name)
             temporary.mkdir(parents=True)
             yield temporary
             with signals_blocked(signal.SIGINT, signal.SIGTERM):
@@ -102,6 +112,15 @@ def whole_folder(path: FilePath) -> Iterator[Path]:
                     parent.rmdir()
     except OSError as error:
         raise InputError(f"{target}: cannot write into this folder ({reason(error)}); name another one.") from error
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """Remove temporary folders of runs that were killed while they filled the folder of a name."""
+    for left in folder.glob(".*"):
+        if TEMPORARY.fullmatch(left.name) and left.name[1:-17] == name and left.is_dir():
+            with contextlib.suppress(OSError):  # another run was quicker
+                if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                    shutil.rmtree(left)
 
 
 @contextlib.contextmanager
@@ -147,6 +166,17 @@ def write_json(path: FilePath, value: Mapping[str, Any]) -> None:
         ValueError: A number is not finite; such a file would not be JSON.
     """
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: FilePath, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as CSV: UTF-8, a line a row, whole or not at all.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def format_json(value: Any, *, digits: int = 5) -> str:

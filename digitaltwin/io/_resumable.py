@@ -16,7 +16,6 @@ The same settings give the same bytes, however often a job was stopped.
 
 import json
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -29,13 +28,12 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
 from digitaltwin.io._arrays import METADATA, load_arrays, save_arrays, zip_entry
-from digitaltwin.io._files import FilePath, make_folder, reason, write_json
+from digitaltwin.io._files import TEMPORARY, FilePath, make_folder, reason, write_json
 from digitaltwin.io._members import UNPACKED
 from digitaltwin.types import InputError
 
 _PART_SETTINGS = "part_settings"
 _BLOCK = 1 << 22
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as write_bytes and whole_folder name what is not yet whole
 
 
 class ResumableJob:
@@ -161,7 +159,7 @@ class ResumableJob:
     def _open(self) -> None:
         """Compare or note the settings, and remove temporary files; the lock is held."""
         for file in self.folder.glob(".*"):
-            if not _TEMPORARY.fullmatch(file.name):
+            if not TEMPORARY.fullmatch(file.name):
                 continue
             if file.is_dir():
                 shutil.rmtree(file, ignore_errors=True)

