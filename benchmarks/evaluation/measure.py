@@ -1,10 +1,8 @@
 """Measurements of the evaluation benchmark, its tables and its plot."""
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +12,11 @@ from benchmarks import harness
 from benchmarks.refinement import refine
 from digitaltwin.evaluation import Pair, ProtocolConfig, compare_surfaces, evaluate_pair
 from digitaltwin.evaluation._metrics import Comparison
+from digitaltwin.evaluation._scored_pairs import write_surface
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import LANDMARKS
-from digitaltwin.io._files import write_bytes
 
 CROP_MM = 95.0
 NOISE_MM = 0.3
@@ -213,11 +211,7 @@ def measure_library(prediction: Surface, scan: Surface, budget_s: float) -> tupl
 def write_pair(folder: Path, prediction: Surface, scan: Surface) -> Pair:
     """Write files as the protocol reads them."""
     for name, surface in (("prediction", prediction), ("scan", scan)):
-        mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
-        write_bytes(folder / f"{name}.ply", cast(bytes, mesh.export(file_type="ply")))
-        text = io.StringIO()
-        csv.writer(text).writerows([[name, *map(float, point)] for name, point in zip(LANDMARKS, surface.landmarks)])
-        write_bytes(folder / f"{name}.csv", text.getvalue().encode())
+        write_surface(folder / f"{name}.ply", surface.vertices, surface.faces, surface.landmarks)
     files = [folder / f"{name}.{suffix}" for name in ("prediction", "scan") for suffix in ("ply", "csv")]
     return Pair("one", "one", "all", *files)
 

@@ -1,8 +1,6 @@
 """``digitaltwin PHOTO [PHOTO ...|FOLDER]``: photos into avatars, one by one or as a batch that can be continued."""
 
-import csv
 import hashlib
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from digitaltwin.cli._command import (
     define_common,
     report_defect,
 )
-from digitaltwin.io._files import check_folder, reason, whole_folder, write_bytes
+from digitaltwin.io._files import check_folder, reason, whole_folder, write_csv
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 
@@ -154,7 +152,7 @@ def _make_all(photos: Sequence[Path], out: Path, settings: dict, speaker: Speake
                 if outcome != STOOD:
                     speaker.say(f"[{number}/{len(photos)}] {photo}: {outcome}, {taken:.2f} s")
         finally:
-            _write_summary(out / SUMMARY, outcomes)
+            write_csv(out / SUMMARY, [Outcome._fields, *outcomes])
     counts = {name: sum(outcome.outcome == name for outcome in outcomes) for name in (MADE, STOOD, REFUSED, DEFECTIVE)}
     print(f"{out}: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}; {SUMMARY}")
     if counts[DEFECTIVE]:
@@ -271,14 +269,6 @@ def _is_whole(folder: Path) -> bool:
 def _digest(photo: Path) -> str:
     with photo.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Outcome._fields)
-    writer.writerows(outcomes)
-    write_bytes(path, text.getvalue().encode())
 
 
 COMMAND = Command(

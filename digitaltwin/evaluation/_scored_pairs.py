@@ -1,8 +1,6 @@
 """Errors of predictions, scored side by side in processes, kept in a folder and found there again."""
 
 import contextlib
-import csv
-import io
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -21,7 +19,7 @@ from tqdm import tqdm
 from digitaltwin.evaluation._config import ProtocolConfig
 from digitaltwin.evaluation._metrics import Complexity
 from digitaltwin.evaluation._protocol import Pair, PairErrors, evaluate_pair
-from digitaltwin.io._files import signals_blocked, write_bytes
+from digitaltwin.io._files import signals_blocked, write_bytes, write_csv
 from digitaltwin.io._landmark_files import LANDMARKS
 from digitaltwin.io._resumable import ResumableJob
 
@@ -99,13 +97,6 @@ def worker_pool(count: int) -> Iterator[Executor]:
         executor.shutdown(wait=True, cancel_futures=True)
         raise
     executor.shutdown()
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table, whole or not at all."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
 
 
 def write_surface(path: Path, vertices: ArrayLike, faces: ArrayLike, landmarks: Float[np.ndarray, "7 3"]) -> None:

@@ -23,9 +23,9 @@ from digitaltwin.evaluation._protocol import (
     group_complexities,
     group_errors,
 )
-from digitaltwin.evaluation._scored_pairs import score_file, score_pairs, worker_pool, write_csv, write_surface
+from digitaltwin.evaluation._scored_pairs import score_file, score_pairs, worker_pool, write_surface
 from digitaltwin.io import load_arrays
-from digitaltwin.io._files import make_folder, write_bytes
+from digitaltwin.io._files import make_folder, write_bytes, write_csv
 from digitaltwin.io._landmark_files import read_landmarks
 from digitaltwin.io.meshes import read_surface
 from digitaltwin.types import InputError

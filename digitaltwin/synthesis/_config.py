@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from digitaltwin.types import InputError
 
+FORMER_SETTINGS = {"remainder_mm": "residual_mm", "still": "rigid_motion_free"}
+"""Present names of settings by the former ones, which files may hold."""
+
 
 @dataclass(frozen=True)
 class SceneConfig:

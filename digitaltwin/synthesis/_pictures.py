@@ -7,11 +7,7 @@ from jaxtyping import Array, Float
 
 from digitaltwin.geometry import camera_points, project
 from digitaltwin.geometry._normals import normalize
-from digitaltwin.head import (
-    HeadModel,
-    landmark_points,
-    parts_vertices,
-)
+from digitaltwin.head import HeadModel, landmark_points, parts_vertices
 from digitaltwin.head.markup import MESH_POINT_COUNT
 from digitaltwin.perception import detect_landmarks
 from digitaltwin.render import Lighting, head_meshes, render_mesh

@@ -13,20 +13,16 @@ from absl import logging
 from tqdm import tqdm
 
 from digitaltwin.geometry import Camera
-from digitaltwin.head import (
-    HeadModel,
-    load_subjects,
-)
+from digitaltwin.head import HeadModel, load_subjects
 from digitaltwin.io import load_arrays, save_arrays, write_image
 from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.synthesis._appearance import SubjectAppearance
-from digitaltwin.synthesis._config import SceneConfig
+from digitaltwin.synthesis._config import FORMER_SETTINGS, SceneConfig
 from digitaltwin.synthesis._drawing import draw_scene, draw_subjects
 from digitaltwin.synthesis._pictures import detect_scene, render_scene
 from digitaltwin.synthesis._scene import Scene, camera_on_host
 from digitaltwin.types import InputError
 
-_FORMER_SETTINGS = {"remainder_mm": "residual_mm", "still": "rigid_motion_free"}
 _FORMER_FIELDS = {"scores": "detected_expression"}
 
 
@@ -94,7 +90,7 @@ def _load(path: Path, number: int, config: SceneConfig) -> Scene:
     arrays, metadata = load_arrays(path)
     # A file may be older than a setting, which then has its default, or than a name.
     arrays = {_FORMER_FIELDS.get(name, name): value for name, value in arrays.items()}
-    metadata = {_FORMER_SETTINGS.get(name, name): value for name, value in metadata.items()}
+    metadata = {FORMER_SETTINGS.get(name, name): value for name, value in metadata.items()}
     wanted, defaults = _settings(number, config), asdict(SceneConfig())
     differing = [name for name, value in wanted.items() if metadata.get(name, defaults.get(name)) != value]
     if differing:

@@ -11,11 +11,11 @@ from digitaltwin.evaluation import Pair, ProtocolConfig, find_pairs
 from digitaltwin.evaluation._accuracy import ALIGNMENTS, BASELINES, BASIS, Correspondences, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
 from digitaltwin.evaluation._protocol import PairErrors
-from digitaltwin.evaluation._scored_pairs import score_pairs, write_csv
+from digitaltwin.evaluation._scored_pairs import score_pairs
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.geometry import IcpConfig
 from digitaltwin.head import HeadModel
-from digitaltwin.io._files import make_folder
+from digitaltwin.io._files import make_folder, write_csv
 from digitaltwin.io.meshes import read_surface
 
 

@@ -27,15 +27,16 @@ from digitaltwin.evaluation._cases import (
     subject_scene,
     training_mean,
 )
-from digitaltwin.evaluation._scored_pairs import write_csv, write_surface
+from digitaltwin.evaluation._scored_pairs import write_surface
 from digitaltwin.evaluation._statistics import CorrespondenceErrors
 from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, load_subjects, neutral_shape
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import write_image
-from digitaltwin.io._files import format_json, make_folder, write_bytes, write_json
+from digitaltwin.io._files import format_json, make_folder, write_bytes, write_csv, write_json
 from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.perception import load_perception
 from digitaltwin.synthesis import SceneConfig, SubjectAppearance
+from digitaltwin.synthesis._config import FORMER_SETTINGS
 from digitaltwin.types import InputError
 from experiments.accuracy.ablation import detect, fit_steps
 from experiments.accuracy.figures import draw_sheet
@@ -45,8 +46,6 @@ from experiments.accuracy.metrics import (
     score_correspondences,
     score_predictions,
 )
-
-_FORMER_SETTINGS = {"remainder_mm": "residual_mm", "still": "rigid_motion_free"}
 
 
 def measure(
@@ -107,7 +106,7 @@ def resumable_job(out: Path, config: SceneConfig) -> ResumableJob:
     settings.pop("count")  # more people are a continuation
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
-        renamed = {_FORMER_SETTINGS.get(name, name): value for name, value in found.items()}
+        renamed = {FORMER_SETTINGS.get(name, name): value for name, value in found.items()}
         if renamed != found:
             write_json(path, renamed)
     return ResumableJob(out, settings)

@@ -4,7 +4,6 @@ Of menpo3d's data (Imperial College London, BSD-3-Clause): a textured surface of
 landmarks set by hand. Kept as glTF wants it, in metres, its texture at half the size.
 """
 
-import csv
 import io
 import json
 import tarfile
@@ -16,7 +15,7 @@ from PIL import Image
 from trimesh.visual import TextureVisuals
 
 from digitaltwin.export import Material, Primitive, write_glb
-from digitaltwin.io._files import write_bytes
+from digitaltwin.io._files import write_bytes, write_csv
 from digitaltwin.types import Mesh
 
 SOURCE = "menpo3d-{version}/menpo3d/data/james"
@@ -56,10 +55,9 @@ def build_scan(package: Path, version: str, out: Path) -> None:
         material=Material("skin", np.asarray(half, np.float32) / 255.0),
     )
     write_glb(out / "scan.glb", [primitive], [], name="scan")
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["landmark", "x", "y", "z"])
     names = {index: name for name, index in _NAMED.items()}
-    for index, point in enumerate(points):
-        rows.writerow([names.get(index, f"point_{index}"), *(f"{_METRES * value:.6f}" for value in point)])
-    write_bytes(out / "scan.csv", text.getvalue().encode())
+    rows = [
+        [names.get(index, f"point_{index}"), *(f"{_METRES * value:.6f}" for value in point)]
+        for index, point in enumerate(points)
+    ]
+    write_csv(out / "scan.csv", [["landmark", "x", "y", "z"], *rows])
