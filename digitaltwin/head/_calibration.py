@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from digitaltwin.head._anthropometry import Measurements, measure, published
 from digitaltwin.head._model import HeadModel, neutral_shape
-from digitaltwin.head._population import DISTANCE_BOUND
+from digitaltwin.head._population import DISTANCE_BOUND, distance
 
 ROUNDS = 4
 """Rounds of the correction: the widest place of a region may change, else one would do."""
@@ -69,6 +69,5 @@ def _measure_many(head: HeadModel, coefficients: Float[Array, "n i"]) -> Measure
 
 def credible(head: HeadModel, coefficients: Float[np.ndarray, "n i"]) -> Bool[np.ndarray, " n"]:
     """Find the subjects near enough to the population's mean, as a whole and in every component."""
-    deviations = np.asarray(coefficients) / np.asarray(head.identity_std)
-    distances = np.sqrt(np.mean(deviations**2, axis=1))
-    return (distances < DISTANCE_BOUND) & (np.abs(deviations).max(axis=1) < COEFFICIENT_BOUND)
+    largest = np.abs(np.asarray(coefficients) / np.asarray(head.identity_std)).max(axis=1)
+    return (distance(head, coefficients) < DISTANCE_BOUND) & (largest < COEFFICIENT_BOUND)

@@ -1,8 +1,8 @@
 """The file of a head model: a compressed ``.npz`` of plain arrays, its names and sources as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from digitaltwin.head._model import HeadModel, arrays_of_head, head_from_arrays
 from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
+
+T = TypeVar("T")
 
 _NAMES = ("expression_names", "other_expression_names", "group_names", "part_names")
 # Stored in half precision: displacements and bases (below 0.02 mm off), but neither positions nor texture coordinates.
@@ -65,12 +67,38 @@ def load_head(path: str | Path | None = None) -> HeadModel:
         >>> len(head.expression_names), head.mean.shape[1]
         (52, 3)
     """
+    return read_shipped_or_given(
+        "head.npz", path, head_from_arrays, otherwise="is not a head model ({}); write it with save_head."
+    )
+
+
+def read_shipped_or_given(
+    shipped: str,
+    path: str | Path | None,
+    build: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], T],
+    *,
+    otherwise: str,
+) -> T:
+    """Read what ships with the package, or a file of the user's in its place.
+
+    Args:
+        shipped: Name of the shipped file.
+        path: The user's file; None for the shipped one.
+        build: Makes the result of the file's arrays and metadata; raises KeyError or ValueError where they do not fit.
+        otherwise: What is wrong with a user's file that does not fit and what to do, ``{}`` for the reason.
+
+    Returns:
+        What ``build`` made.
+
+    Raises:
+        InputError: The user's file cannot be read or does not fit.
+        RuntimeError: The shipped file is damaged.
+    """
     try:
-        head = head_from_arrays(*load_arrays(asset_path("head.npz") if path is None else path))
+        return build(*load_arrays(asset_path(shipped) if path is None else path))
     except (KeyError, ValueError) as error:  # InputError, of an unreadable file, is a ValueError
         if path is None:  # not the user's input, but a broken installation
-            raise RuntimeError(f"the shipped head.npz is damaged ({error}); install digitaltwin anew.") from error
+            raise RuntimeError(f"the shipped {shipped} is damaged ({error}); install digitaltwin anew.") from error
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is not a head model ({error}); write it with save_head.") from error
-    return head
+        raise InputError(f"{path}: {otherwise.format(error)}") from error

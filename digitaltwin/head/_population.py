@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
+from digitaltwin.head._file import read_shipped_or_given
 from digitaltwin.head._model import HeadModel
-from digitaltwin.io import load_arrays, save_arrays
-from digitaltwin.io.assets import asset_path
-from digitaltwin.types import InputError
+from digitaltwin.io import save_arrays
 
 GENDERS = ("female", "male")
 ETHNICITIES = ("african", "asian", "caucasian")
@@ -101,13 +101,21 @@ def select_subjects(subjects: Subjects, chosen: Bool[Array, " n"] | Int[Array, "
     return Subjects(**rows, group_names=subjects.group_names, skin_names=subjects.skin_names)
 
 
-def distance(head: HeadModel, identity: Float[Array, " i"]) -> Float[Array, ""]:
-    """Compute how far a person is from the mean of the head's population, in standard deviations a component.
+def distance(head: HeadModel, identity: ArrayLike) -> Float[np.ndarray, "*n"]:
+    """Compute how far people are from the mean of the head's population, in standard deviations a component.
 
     The Mahalanobis distance over the square root of the number of components,
-    ``sqrt(1/i sum_j (identity_j / deviation_j)^2)``: 1 is usual.
+    ``sqrt(1/i sum_j (identity_j / std_j)^2)``: 1 is usual.
+
+    Args:
+        head: The model.
+        identity: Identity coefficients [*n i], mm.
+
+    Returns:
+        Distances of all of them, on the host.
     """
-    return jnp.sqrt(jnp.mean((identity / head.identity_std) ** 2))
+    deviations = np.asarray(identity) / np.asarray(head.identity_std)
+    return np.sqrt(np.mean(deviations**2, axis=-1))
 
 
 def load_subjects(path: str | Path | None = None) -> Subjects:
@@ -128,16 +136,9 @@ def load_subjects(path: str | Path | None = None) -> Subjects:
         >>> int((~subjects.test).sum()), int(subjects.test.sum())
         (482, 30)
     """
-    try:
-        arrays, names = load_arrays(asset_path("subjects.npz") if path is None else path)
-        subjects = _from_arrays(arrays, names)
-    except (KeyError, ValueError) as error:  # InputError, of an unreadable file, is a ValueError
-        if path is None:  # not the user's input, but a broken installation
-            raise RuntimeError(f"the shipped subjects.npz is damaged ({error}); install digitaltwin anew.") from error
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: holds no subjects ({error}); write it with save_subjects.") from error
-    return subjects
+    return read_shipped_or_given(
+        "subjects.npz", path, _from_arrays, otherwise="holds no subjects ({}); write it with save_subjects."
+    )
 
 
 _KINDS = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from digitaltwin.geometry import procrustes_alignment
-from digitaltwin.head import load_subjects, measure, neutral_shape, published, select_subjects
+from digitaltwin.head import _file, load_head, load_subjects, measure, neutral_shape, published, select_subjects
 from digitaltwin.head._anthropometry import Measurements, published_mixture
 from digitaltwin.head._population import DISTANCE_BOUND, ETHNICITIES, GENDERS, TABLE_1, distance, save_subjects
 from digitaltwin.io import load_arrays, save_arrays
@@ -95,7 +95,7 @@ def test_each_group_has_its_own_measurements(subjects, measured, group):
 
 
 def test_nobody_is_a_caricature(head, subjects):
-    distances = np.asarray(jax.vmap(lambda identity: distance(head, identity))(subjects.identity))
+    distances = distance(head, subjects.identity)
     assert distances.max() < DISTANCE_BOUND
     assert 0.9 < np.median(distances) < 1.2
     assert np.abs(np.asarray(subjects.identity) / np.asarray(head.identity_std)).max() < 4.1
@@ -217,3 +217,11 @@ def test_files_that_hold_no_subjects_are_refused(tmp_path):
         load_subjects(asset_path("networks/landmark_table.npz"))
     with pytest.raises(InputError, match="cannot be read"):
         load_subjects(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("load", [load_head, load_subjects])
+def test_a_damaged_shipped_file_is_no_fault_of_the_input(tmp_path, monkeypatch, load):
+    (tmp_path / "damaged.npz").write_bytes(b"half a file")
+    monkeypatch.setattr(_file, "asset_path", lambda name: tmp_path / "damaged.npz")
+    with pytest.raises(RuntimeError, match="is damaged .*; install digitaltwin anew"):
+        load()
