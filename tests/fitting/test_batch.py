@@ -109,7 +109,7 @@ def folder(heads, tmp_path_factory):
     return path
 
 
-def check(folder, name, singly, count):
+def assert_same_fits(folder, name, singly, count):
     found = np.load(folder / f"{name}.npz")
     assert found["vertices"].shape == (count, *singly.vertices.shape[1:])
     np.testing.assert_allclose(found["vertices"], singly.vertices[:count], atol=1e-4)
@@ -120,7 +120,7 @@ def check(folder, name, singly, count):
 def test_eight_devices_fit_what_one_fits(folder, singly):
     finish(start(EIGHT_DEVICES, folder, flags="--xla_force_host_platform_device_count=8"))
     for count in (1, 7, 8, COUNT):
-        check(folder, f"eight-{count}", singly, count)
+        assert_same_fits(folder, f"eight-{count}", singly, count)
 
 
 def test_two_processes_fit_what_one_fits(folder, singly):
@@ -135,7 +135,7 @@ def test_two_processes_fit_what_one_fits(folder, singly):
         for process in processes:
             process.kill()
     for number in range(2):  # each has everything
-        check(folder, f"process-{number}", singly, 7)
+        assert_same_fits(folder, f"process-{number}", singly, 7)
 
 
 def test_poison_stays_in_its_head(head, fitter, heads, singly):
