@@ -27,9 +27,10 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_float("unit_mm", 1.0, "Millimetres in the predictions' unit: 1000 for metres.", flag_values=values)
     flags.DEFINE_bool(
-        "bent", False, "Bend predictions over the scans too, for errors between corresponding points.",
+        "dense_correspondence", False, "Deform predictions onto the scans too, for errors between corresponding points.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_alias("bent", "dense_correspondence", flag_values=values)
     flags.DEFINE_bool("by_area", False, "Whether vertices count by the areas of their faces.", flag_values=values)
     flags.DEFINE_bool(
         "quick", False, "Score the mean head on eight subjects of the shipped database.", flag_values=values
@@ -60,7 +61,12 @@ def work(values: flags.FlagValues, _: list[str]) -> None:
                 predictions, scans, groups = make_example(make_folder(out / "example"))
             layout = "folders" if values.quick else values.layout
             pairs, config, measure = find_layout(layout, predictions, scans, groups=groups, images=values.images)
-        config = replace(config, by_area=values.by_area, dense_correspondence=values.bent, unit_mm=values.unit_mm)
+        config = replace(
+            config,
+            by_area=values.by_area,
+            dense_correspondence=values.dense_correspondence,
+            unit_mm=values.unit_mm,
+        )
         if values.with_scale is not None:
             config = replace(config, icp=replace(config.icp, with_scale=values.with_scale))
         quiet = True if values.quiet else None
