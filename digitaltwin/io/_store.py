@@ -150,9 +150,10 @@ def load_entry(kind: str, key: str, *, base: str | None = None) -> tuple[dict[st
         description = json.loads(whole[head + 8 : head + 8 + length].tobytes())
         if description.pop("entry") != _names(kind, key):
             return None
-        os.utime(path)  # the last use, by which entries are removed
     except (OSError, ValueError, KeyError, AttributeError):
         return None
+    with contextlib.suppress(OSError):  # of a folder that can only be read
+        os.utime(path)  # the last use, by which entries are removed
     whole.flags.writeable = False
     return description, whole[_aligned(head + 8 + length) :]
 

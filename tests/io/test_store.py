@@ -51,6 +51,18 @@ def test_arrays_are_made_once_and_come_back_as_they_were(folder):
     assert stored_arrays("test", "key", make)["points"].ctypes.data % 64 == 0
 
 
+def test_a_folder_that_can_only_be_read_is_read(folder, monkeypatch):
+    make = Maker()
+    stored_arrays("test", "key", make)
+
+    def refuse(*_):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(_store.os, "utime", refuse)
+    assert_right(stored_arrays("test", "key", make))
+    assert make.calls == 1
+
+
 def test_another_key_kind_or_version_is_made_anew(folder, monkeypatch):
     make = Maker()
     stored_arrays("test", "key", make)
