@@ -28,7 +28,7 @@ from digitaltwin.head import HeadModel, load_head
 from digitaltwin.io import Photo, photo_from_array, read_image, write_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
 from digitaltwin.io._memory import return_large_arrays
-from digitaltwin.io._store import note_programs_stored
+from digitaltwin.io._programs import note_programs_stored
 from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
 from digitaltwin.render import head_meshes
 from digitaltwin.texture import (

@@ -177,13 +177,11 @@ def _make(photo: Path, folder: Path, settings: dict) -> None:
     """Make an avatar and write its files, all or none; this is where JAX is imported."""
     with stage({}, "start"):
         from digitaltwin.avatar import create_avatar
-        from digitaltwin.io._store import note_programs_stored
     avatar = create_avatar(photo, focal_px=settings["focal_px"], texture_size=settings["texture_size"])
     described = {**avatar.report["photo"], "file": photo.name, "sha256": _digest(photo)}
     avatar = replace(avatar, report={**avatar.report, "photo": described})
     with whole_folder(folder) as temporary:
         avatar.save(temporary)
-    note_programs_stored()
 
 
 def check_file(photo: Path) -> None:

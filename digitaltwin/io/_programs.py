@@ -12,11 +12,12 @@ does the work.
 Inside another trace (a caller's ``jit``, ``vmap``, ``grad``) a stored program is the ordinary function.
 """
 
+import contextlib
 import functools
 import importlib
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -27,7 +28,7 @@ import numpy as np
 from absl import logging
 from jax import lax
 
-from digitaltwin.io._store import digest, load_entry, remove_entry, save_entry
+from digitaltwin.io._store import digest, load_entry, note_avatar_made, remove_entry, save_entry, store_folder
 
 _core: Any
 _ArrayImpl: Any
@@ -56,7 +57,6 @@ _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUD
 FEWER_FUSIONS = {"xla_cpu_use_fusion_emitters": False}
 """For a program of very many small operations: XLA's older way to compile fusions takes two thirds of the time then."""
 _KIND = "program"
-_names: dict[str, str] = {}
 
 
 class _Unstorable(Exception):
@@ -78,15 +78,15 @@ class _Program(NamedTuple):
             for i, array in zip(outside, jax.device_put([arrays[i] for i in outside], self.device)):
                 arrays[i] = array
         results = self.executable.execute(arrays)
-        # The executable's results are bound to its device; those of jit follow the caller's other arrays.
-        free = [_ArrayImpl(x.aval, x.sharding, [x], committed=False, _skip_checks=True) for x in results]
-        return jax.tree.unflatten(self.out_tree, free)
+        # The executable's results are bound to its device; those of jit are only if an argument is.
+        bound = any(leaf.committed for leaf in leaves if isinstance(leaf, jax.Array))
+        results = [_ArrayImpl(x.aval, x.sharding, [x], committed=bound, _skip_checks=True) for x in results]
+        return jax.tree.unflatten(self.out_tree, results)
 
 
 def stored_program(
     function: Callable[P, R],
     *,
-    name: str | None = None,
     static_argnames: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Callable[P, R]:
@@ -95,7 +95,6 @@ def stored_program(
     Args:
         function: A pure function of the package's own, defined at the top of its module; what it closes over must be
             decided by the package's sources. Its outputs are arrays in tuples, lists, dictionaries and NamedTuples.
-        name: A unique name; the function's own by default.
         static_argnames: Arguments that are compiled in. They have to be passed by name, hashable, and told apart by
             their ``repr``.
         options: Options of the compiler, which may change how long it takes and how its result is rounded, not what is
@@ -105,22 +104,16 @@ def stored_program(
         The function. Weakly typed outputs become strongly typed. Its attribute ``jitted`` is the plain jitted function,
         for ``lower`` and the like.
 
-    Raises:
-        ValueError: The name is taken by another function.
-
     Example:
         >>> def scaled(x, *, factor):
         ...     return {"scaled": factor * x}
-        >>> scaled = stored_program(scaled, name="example of a stored program", static_argnames=("factor",))
+        >>> scaled = stored_program(scaled, static_argnames=("factor",))
         >>> scaled(jnp.arange(3.0), factor=2.0)["scaled"].tolist()
         [0.0, 2.0, 4.0]
         >>> jax.grad(lambda x: scaled(x, factor=2.0)["scaled"].sum())(jnp.ones(2)).tolist()
         [2.0, 2.0]
     """
-    name = name or function.__name__
-    place = f"{function.__module__}.{function.__qualname__}"
-    if _names.setdefault(name, place) != place:
-        raise ValueError(f"stored_program: the name {name!r} is taken by {_names[name]}")
+    name = f"{function.__module__}.{function.__qualname__}"
 
     @functools.wraps(function)
     def strong(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -142,7 +135,7 @@ def stored_program(
         key = (in_tree, static, situation)
         if key not in programs:
             programs[key], result = _first_call(
-                name, place, key, leaves, dict(options or {}), lambda: jitted.lower(*args, **kwargs)
+                name, key, leaves, dict(options or {}), lambda: jitted.lower(*args, **kwargs)
             )
             if programs[key] is not None:
                 return result
@@ -156,14 +149,14 @@ def stored_program(
 
 
 def _first_call(
-    name: str, place: str, key: Any, leaves: list[Any], options: dict[str, Any], lower: Callable[[], Any]
+    name: str, key: Any, leaves: list[Any], options: dict[str, Any], lower: Callable[[], Any]
 ) -> tuple[_Program | None, Any]:
     """Load a program or compile and keep it, and run it once; None in its place if that cannot be done."""
     in_tree, static, situation = key
     device = situation[0]
     base = _user_folder()
     try:
-        entry_key = _entry_key(name, place, in_tree, static, situation)
+        entry_key = _entry_key(name, in_tree, static, situation)
         program = _load(entry_key, device, base)
         if program is not None:
             try:
@@ -184,9 +177,9 @@ def _compile(
     entry_key: str, device: Any, base: str | None, options: dict[str, Any], lower: Callable[[], Any]
 ) -> _Program:
     """Compile a program and keep it."""
-    hits = _cache_hits()
     lowered = lower()
-    compiled = _compile_lowered(lowered, options)
+    with _cache_hits() as hits:
+        compiled = _compile_lowered(lowered, options)
     executable = compiled.runtime_executable()
     out_tree = lowered.out_tree
     count = len(jax.tree.leaves(lowered.out_info))
@@ -198,7 +191,7 @@ def _compile(
         raise _Unstorable("an output is a random key")
     program = _Program(executable, out_tree, device)
     # What came from JAX's persistent cache cannot be written again: parts of its code would be missing.
-    if _cache_hits() == hits and _setting("jax_enable_compilation_cache"):
+    if not hits and _setting("jax_enable_compilation_cache"):
         serialized = device.client.serialize_executable(executable)
         save_entry(_KIND, entry_key, {"outputs": outputs, "lapack": "lapack_" in text}, [serialized], base=base)
     return program
@@ -244,7 +237,7 @@ def _situation(leaves: list[Any]) -> tuple[Any, ...] | None:
     """Device, settings, shapes and dtypes of a call; None where a stored program has no place."""
     if not _usable() or not _core.trace_state_clean():
         return None
-    if any(_setting(name) for name in _CHECKED):
+    if any(_setting(name) for name in _CHECKED) or not jax.sharding.get_abstract_mesh().empty:
         return None
     device = _default_device()
     if device.platform not in _PLATFORMS:
@@ -254,8 +247,8 @@ def _situation(leaves: list[Any]) -> tuple[Any, ...] | None:
         if isinstance(leaf, jax.Array):
             if isinstance(leaf, _core.Tracer) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
                 return None
-            if leaf.devices() != {device}:
-                return None  # jit knows where it shall run
+            if leaf.is_deleted() or leaf.devices() != {device}:
+                return None  # jit knows what to say, or where it shall run
             signatures.append((leaf.shape, leaf.dtype, leaf.weak_type))
         elif isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biufc":
             signatures.append((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype), False))
@@ -271,6 +264,14 @@ def _usable() -> bool:
     """Whether this JAX is one that programs were stored with, in a single process."""
     version = tuple(int(part) for part in jax.__version__.split(".")[:2])
     return _xla_client is not None and version in _TRIED and jax.process_count() == 1
+
+
+def note_programs_stored() -> None:
+    """Say that an avatar has been made, if another process like this one will find its programs on disk."""
+    with contextlib.suppress(_Unstorable):
+        base = _user_folder()
+        if _usable() and _default_device().platform in _PLATFORMS and _setting("jax_enable_compilation_cache"):
+            note_avatar_made(base)
 
 
 def _setting(name: str) -> Any:
@@ -289,7 +290,7 @@ def _first_device() -> Any:
     return jax.local_devices()[0]
 
 
-def _entry_key(name: str, place: str, in_tree: Any, static: Any, situation: tuple[Any, ...]) -> str:
+def _entry_key(name: str, in_tree: Any, static: Any, situation: tuple[Any, ...]) -> str:
     """Digest of all that decides a program."""
     device, context, signatures = situation
     described = [repr(in_tree), repr(static)]
@@ -302,7 +303,6 @@ def _entry_key(name: str, place: str, in_tree: Any, static: Any, situation: tupl
     }
     return digest(
         name,
-        place,
         *described,
         [(shape, str(dtype), weak) for shape, dtype, weak in signatures],
         [repr(part) for part in context if " at 0x" not in repr(part)],
@@ -337,23 +337,24 @@ def _user_folder() -> str | None:
     folder = _setting("jax_compilation_cache_dir")
     if folder and "://" in folder:
         raise _Unstorable("JAX's folder is not on this machine")
-    return folder or None
+    # One that a command has made for JAX lies in the store: from Python the programs are looked for there.
+    return folder if folder and Path(folder).parent != store_folder() else None
 
 
-_hits = 0
+@contextlib.contextmanager
+def _cache_hits() -> Iterator[list[str]]:
+    """List what JAX's persistent cache gives while the block runs."""
+    hits: list[str] = []
 
+    def note(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
 
-def _count(event: str, **_: Any) -> None:
-    global _hits
-    if event == "/jax/compilation_cache/cache_hits":
-        _hits += 1
-
-
-jax.monitoring.register_event_listener(_count)
-
-
-def _cache_hits() -> int:
-    return _hits
+    jax.monitoring.register_event_listener(note)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(note)
 
 
 def _strong(x: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What is made once and kept on disk for the next process: arrays, and compiled programs.
+"""A store on disk for what is made once and serves the next process: arrays, and compiled programs.
 
 Everything lies in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``) under ``digitaltwin``, in a folder
 that only the user can write to. Every entry is one file, written under a temporary name and renamed, that names what
@@ -244,19 +244,27 @@ def remove_entry(kind: str, key: str, *, base: str | None = None) -> None:
 
 
 def programs_stored() -> bool:
-    """Whether an avatar was made with this package and this JAX, so that its compiled programs are on disk.
+    """Whether an avatar's compiled programs are on disk, of this package and this JAX.
 
     Cheap, and without importing JAX: commands say by it whether they will compile. It may be wrong where somebody has
-    removed programs or uses another device.
+    removed programs, uses another device or makes avatars in another way than before.
     """
-    path = _path("avatar-made", _jax_version())
+    return _is_avatar_made(os.environ.get("JAX_COMPILATION_CACHE_DIR"))
+
+
+def note_avatar_made(base: str | None) -> None:
+    """Say that an avatar's programs have been stored, for :func:`programs_stored`.
+
+    Args:
+        base: Where they are, as for :func:`store_folder`.
+    """
+    if not _is_avatar_made(base):
+        save_entry("avatar-made", _jax_version(), {}, (), base=base)
+
+
+def _is_avatar_made(base: str | None) -> bool:
+    path = _path("avatar-made", _jax_version(), base)
     return path is not None and path.exists()
-
-
-def note_programs_stored() -> None:
-    """Say that an avatar has been made, for :func:`programs_stored`."""
-    if not programs_stored():
-        save_entry("avatar-made", _jax_version(), {}, ())
 
 
 def _jax_version() -> str:

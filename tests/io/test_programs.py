@@ -13,6 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from digitaltwin.io import _programs
 from digitaltwin.io._programs import stored_program
+from digitaltwin.io._store import programs_stored
 
 
 class Pair(NamedTuple):
@@ -36,7 +37,7 @@ class Traced:
 
     def stored(self):
         """As a new process would see it."""
-        return stored_program(self.function, name="function of the tests", static_argnames=("power",))
+        return stored_program(self.function, static_argnames=("power",))
 
 
 @pytest.fixture
@@ -166,10 +167,10 @@ def test_what_cannot_be_stored_is_jit(folder, monkeypatch):
         return function(x)
 
     key = jax.random.key(0)
-    assert stored_program(printing, name="a printing function of the tests")(1.0) == 1
-    keys = stored_program(random, name="a random function of the tests")(key)
+    assert stored_program(printing)(1.0) == 1
+    keys = stored_program(random)(key)
     np.testing.assert_array_equal(keys[0], jax.random.uniform(key))
-    unnamed_ = stored_program(unnamed, name="an unnamed function of the tests", static_argnames=("function",))
+    unnamed_ = stored_program(unnamed, static_argnames=("function",))
     assert unnamed_(4.0, function=lambda x: x + 1) == 5
     with jax.debug_nans(True):
         Traced().stored()(jnp.ones(3))
@@ -184,7 +185,7 @@ def test_errors_are_those_of_the_function(folder):
         raise ValueError("what is wrong")
 
     with pytest.raises(ValueError, match="what is wrong"):
-        stored_program(wrong, name="a wrong function of the tests")(1.0)
+        stored_program(wrong)(1.0)
     with pytest.raises(TypeError, match="str"):
         Traced().stored()("text")
 
@@ -199,13 +200,71 @@ def test_a_disk_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
     assert traced.count == 1
 
 
-def test_a_name_has_one_function():
-    def other(x):
-        return x
+def test_functions_of_one_name_have_programs_of_their_own(folder):
+    def here():
+        def function(x):
+            return x + 1
 
-    stored_program(other, name="a name of the tests")
-    with pytest.raises(ValueError, match="is taken by"):
-        stored_program(Traced().function, name="a name of the tests")
+        return function
+
+    def there():
+        def function(x):
+            return x + 2
+
+        return function
+
+    assert here().__name__ == there().__name__
+    for made, expected in ((here, 1), (there, 2)) * 2:
+        assert stored_program(made())(jnp.zeros(())) == expected
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_outputs_are_bound_to_a_device_where_an_argument_is(folder):
+    stored, x = Traced().stored(), jax.device_put(jnp.arange(3.0), jax.devices()[0])
+    for _ in range(2):
+        assert_same(stored(x), stored.jitted(x))
+        assert stored(x).total.committed
+    assert not stored(jnp.arange(3.0)).total.committed
+
+
+def test_an_array_that_was_deleted_costs_no_program(folder):
+    Traced().stored()(jnp.ones(3))
+    stored, deleted = Traced().stored(), jnp.ones(3)
+    deleted.delete()
+    with pytest.raises(RuntimeError, match="deleted"):
+        stored(deleted)
+    assert len(list(folder.iterdir())) == 1
+    stored(jnp.ones(3))
+    assert stored._cache_size() == 1
+
+
+def test_under_a_mesh_it_is_jit(folder):
+    mesh = jax.make_mesh((1,), ("heads",))
+    with jax.set_mesh(mesh):
+        stored = Traced().stored()
+        assert_same(stored(np.ones(3)), stored.jitted(np.ones(3)))
+    assert not list(folder.glob("*"))
+
+
+def test_programs_lie_where_the_user_has_jax_keep_its_own_else_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for named, expected in (
+        (None, None),
+        (str(tmp_path / "own"), str(tmp_path / "own")),
+        (str(tmp_path / "digitaltwin" / "jax-programs-of-a-command"), None),
+    ):
+        monkeypatch.setattr(_programs, "_setting", lambda _, named=named: named)
+        assert _programs._user_folder() == expected
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_programs_are_said_to_be_stored_only_where_they_are(tmp_path, monkeypatch, usable):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_programs, "_user_folder", lambda: str(tmp_path))
+    monkeypatch.setattr(_programs, "_usable", lambda: usable)
+    assert not programs_stored()
+    _programs.note_programs_stored()
+    assert programs_stored() == (usable and jax.default_backend() == "cpu")
 
 
 PROGRAM = """
@@ -249,8 +308,6 @@ def test_in_processes_of_their_own(folder, tmp_path, devices, monkeypatch):
 def test_options_of_the_compiler_change_no_result_and_one_it_does_not_know_is_left_out(folder, option):
     traced = Traced()
     x = jnp.arange(3.0)
-    with_option = stored_program(
-        traced.function, name="function of the tests", static_argnames=("power",), options={option: False}
-    )
+    with_option = stored_program(traced.function, static_argnames=("power",), options={option: False})
     assert_same(with_option(x), traced.stored()(x))
     assert len(list(folder.rglob("*.entry"))) == 1
