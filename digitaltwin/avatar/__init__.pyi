@@ -2,6 +2,5 @@ from ._photo import Avatar as Avatar
 from ._photo import AvatarPipeline as AvatarPipeline
 from ._photo import create_avatar as create_avatar
 from ._photo import make_pipeline as make_pipeline
-from ._photo import make_workshop as make_workshop
 from ._scan import ScanAvatar as ScanAvatar
 from ._scan import avatar_from_scan as avatar_from_scan

@@ -70,16 +70,19 @@ def fit_face(
     size = jax.device_put(np.array(photo.pixels.shape[:2], np.int32))
     focal_px = None if photo.focal_px is None else jax.device_put(np.float32(photo.focal_px))
     anchors = head.mesh_points, head.faces
-    seen = face.landmarks_px, face.mesh_px, face.scores, size, focal_px
     if not isinstance(start, Shape) and not fitter.config.fit_identity:
         raise InputError("pipeline: its fitter holds the identity; make it with fit_identity=True, or give a Shape.")
     if isinstance(start, GroupMeans):
-        best, posed, *errors = _fit_groups(fitter, anchors, *seen)
-        result, name = best.result, f"mean of {head.group_names[int(best.group)]}"
+        shape = None
     else:
         shape = jnp.asarray(start.vertices) if isinstance(start, Shape) else fitter.mean
-        result, posed, *errors = _fit_shape(fitter, anchors, shape, *seen)
+    result, group, posed, *errors = _fit(
+        fitter, anchors, shape, face.landmarks_px, face.mesh_px, face.scores, size, focal_px
+    )
+    if group is None:
         name = "given shape" if isinstance(start, Shape) else "mean head"
+    else:
+        name = f"mean of {head.group_names[int(group)]}"
     status = FitStatus(int(result.status))
     if status != FitStatus.OK:
         raise InputError(f"image: {status.message} (status {int(status)}); take a sharper photo from the front.")
@@ -96,32 +99,22 @@ def with_expression(
 
 
 @functools.partial(stored_program, options=FEWER_FUSIONS)
-def _fit_shape(
+def _fit(
     fitter: Fitter,
     anchors: tuple[SurfacePoints, Int[Array, "f 3"]],
-    shape: Float[Array, "v 3"],
+    shape: Float[Array, "v 3"] | None,
     landmarks: Float[Array, "k 2"],
     mesh: Float[Array, "478 3"],
     scores: Float[Array, " e"],
     size: Int[Array, "2"],
     focal_px: Float[Array, ""] | None,
-) -> tuple[FitResult, Any, Any, Any, Any]:
-    result = fit(fitter, shape, landmarks, size, scores=scores, focal_px=focal_px)
-    return (result, *_measured(fitter, anchors, result, landmarks, mesh))
-
-
-@functools.partial(stored_program, options=FEWER_FUSIONS)
-def _fit_groups(
-    fitter: Fitter,
-    anchors: tuple[SurfacePoints, Int[Array, "f 3"]],
-    landmarks: Float[Array, "k 2"],
-    mesh: Float[Array, "478 3"],
-    scores: Float[Array, " e"],
-    size: Int[Array, "2"],
-    focal_px: Float[Array, ""] | None,
-) -> tuple[Any, Any, Any, Any, Any]:
-    best = fit_groups(fitter, landmarks, size, scores=scores, focal_px=focal_px)
-    return (best, *_measured(fitter, anchors, best.result, landmarks, mesh))
+) -> tuple[FitResult, Int[Array, ""] | None, Any, Any, Any, Any]:
+    """Fit from a shape, or from the mean of each group where it is None; with the group that won, and the residuals."""
+    if shape is None:
+        result, group, _ = fit_groups(fitter, landmarks, size, scores=scores, focal_px=focal_px)
+    else:
+        result, group = fit(fitter, shape, landmarks, size, scores=scores, focal_px=focal_px), None
+    return (result, group, *_measured(fitter, anchors, result, landmarks, mesh))
 
 
 def _measured(

@@ -154,33 +154,6 @@ def make_pipeline(
     return AvatarPipeline(head, load_perception(), make_fitter(head, config), make_layout(head, size=texture_size))
 
 
-def make_workshop(
-    head: HeadModel | None = None, *, config: FitConfig | None = None, texture_size: int = 2048
-) -> AvatarPipeline:
-    """Deprecated name of :func:`make_pipeline`.
-
-    Args:
-        head: See there.
-        config: See there.
-        texture_size: See there.
-
-    Returns:
-        The pipeline.
-
-    Raises:
-        InputError: See there.
-
-    Example:
-        >>> import warnings
-        >>> with warnings.catch_warnings(action="ignore"):
-        ...     pipeline = make_workshop(texture_size=512)
-        >>> type(pipeline).__name__
-        'AvatarPipeline'
-    """
-    warnings.warn("make_workshop is now called make_pipeline.", DeprecationWarning, stacklevel=2)
-    return make_pipeline(head, config=config, texture_size=texture_size)
-
-
 @functools.lru_cache(maxsize=2)  # a layout of 2048 texels holds about 100 MB
 def _default_pipeline(texture_size: int, fit_identity: bool) -> AvatarPipeline:
     return make_pipeline(config=FitConfig(fit_identity=fit_identity), texture_size=texture_size)

@@ -25,7 +25,7 @@ from jax import lax
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.fitting._status import BEHIND_CAMERA, DEGENERATE, NON_FINITE_INPUT, OK
+from digitaltwin.fitting._status import FitStatus
 from digitaltwin.geometry._rotations import matrix_from_quaternion
 
 _FLATTEST = 1e-3  # an extent below this share of the largest is none: the points are a plane, or a line
@@ -63,7 +63,7 @@ class Pose(NamedTuple):
     error: Float[Array, ""]
     """Weighted root mean square distance in the image, in units of the focal length; inf if the status is not OK."""
     status: Int[Array, ""]
-    """0 ok, 1 non-finite input, 2 degenerate points, 3 behind the camera; see :func:`epnp`."""
+    """A :class:`FitStatus`; see :func:`epnp`."""
 
 
 class _Points(NamedTuple):
@@ -142,9 +142,9 @@ def epnp(
 
     image_variance = jnp.sum(share[None] * (seen[3:] - centre[3:, None]) ** 2)
     solvable = (jnp.sum(used) >= 4) & _is_no_line(known) & (image_variance > _SMALLEST_IMAGE**2)
-    status = jnp.where(jnp.isfinite(error), OK, BEHIND_CAMERA)
-    status = jnp.where(finite, jnp.where(solvable, status, DEGENERATE), NON_FINITE_INPUT)
-    found = status == OK
+    status = jnp.where(jnp.isfinite(error), FitStatus.OK, FitStatus.BEHIND_CAMERA)
+    status = jnp.where(finite, jnp.where(solvable, status, FitStatus.DEGENERATE), FitStatus.NON_FINITE_INPUT)
+    found = status == FitStatus.OK
     return Pose(
         rotation=jnp.where(found, rotation, jnp.eye(3, dtype=share.dtype)),
         translation=jnp.where(found, translation, 0.0),

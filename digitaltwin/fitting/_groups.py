@@ -17,6 +17,7 @@ from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._observation import ImageSize
 from digitaltwin.fitting._result import GroupFit
 from digitaltwin.fitting._status import FitStatus
+from digitaltwin.io._programs import stored_program
 from digitaltwin.solvers._blas import call_with_single_blas_thread
 from digitaltwin.types import InputError
 
@@ -64,7 +65,7 @@ def fit_groups(
     return call_with_single_blas_thread(_fit_all_groups, fitter, landmarks, image_size, options)
 
 
-@jax.jit
+@stored_program
 def _fit_all_groups(fitter: Fitter, landmarks: Array, image_size: Any, options: dict[str, Any]) -> GroupFit:
     """The compiled part of :func:`fit_groups`."""
     offsets = jnp.einsum("gi,ivx->gvx", fitter.group_identity, fitter.identity, precision=Precision.HIGHEST)

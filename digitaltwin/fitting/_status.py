@@ -39,5 +39,5 @@ _MESSAGES = {
     FitStatus.DIVERGED: "the fit did not converge",
 }
 
-OK, NON_FINITE_INPUT, DEGENERATE, BEHIND_CAMERA, DIVERGED = FitStatus
+OK = FitStatus.OK
 """The status of a fit whose result can be used; the others say why it cannot."""

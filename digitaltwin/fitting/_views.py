@@ -29,6 +29,7 @@ from digitaltwin.fitting._result import FitResult, make_result
 from digitaltwin.fitting._start_pose import given_start, start_unknowns
 from digitaltwin.fitting._status import FitStatus
 from digitaltwin.fitting._unknowns import PHOTO_AXES, Unknowns, all_finite
+from digitaltwin.io._programs import stored_program
 from digitaltwin.solvers._blas import call_with_single_blas_thread
 from digitaltwin.types import InputError
 
@@ -123,7 +124,7 @@ def _of_each(value: Array | np.ndarray | None, count: int, axes: int) -> Array |
     return library.broadcast_to(value[None], (count, *value.shape))
 
 
-@partial(jax.jit, static_argnames="share_expression")
+@partial(stored_program, static_argnames=("share_expression",))
 def _fit_photos(
     fitter: Fitter,
     shape: Float[Array, "v 3"],

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.avatar import _photo, create_avatar, make_workshop
+from digitaltwin import avatar
+from digitaltwin.avatar import _photo, create_avatar
 from digitaltwin.fitting import GroupMeans, MeanHead, Shape
 from digitaltwin.types import InputError
 
@@ -57,7 +58,8 @@ def test_the_old_spellings_work_and_warn(started):
         assert started(shape="groups")[1] == GroupMeans()
     with pytest.warns(DeprecationWarning, match="Shape"):
         np.testing.assert_array_equal(started(shape=jnp.ones((4, 3)))[1].vertices, 1)
+    former = "make_workshop"
     with pytest.warns(DeprecationWarning, match="make_pipeline"), pytest.raises(Reached):
-        make_workshop()
+        getattr(avatar, former)()
     with pytest.warns(DeprecationWarning, match="start="), pytest.raises(InputError, match="'mean' is no way"):
         create_avatar(np.zeros((80, 80, 3)), shape="mean")
