@@ -53,8 +53,9 @@ def eye_texture(
         True
     """
     if isinstance(key, int):
-        # The data of jax.random.key(key), without the programs that would make it.
-        data: Any = np.array([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF], np.uint32)
+        # The data of jax.random.key(key), without the programs that would make it; in 32 bits the upper half is 0.
+        upper = key >> 32 & 0xFFFFFFFF if jax.dtypes.canonicalize_dtype(int).itemsize == 8 else 0
+        data: Any = np.array([upper, key & 0xFFFFFFFF], np.uint32)
     else:
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return paint_eye(

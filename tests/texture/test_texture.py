@@ -206,6 +206,11 @@ def test_fill_leaves_what_is_known_and_stays_within_its_range():
     assert filled.max() <= 0.7 + 1e-5
 
 
+@pytest.mark.parametrize("seed", [0, 5, -1, 2**33 + 1])
+def test_a_seed_paints_the_eye_of_its_key(seed):
+    np.testing.assert_array_equal(eye_texture(seed, size=64), eye_texture(jax.random.key(seed), size=64))
+
+
 def test_eye_has_the_colour_asked_for_and_gives_it_back():
     blue = (0.35, 0.45, 0.60)
     texture = np.asarray(eye_texture(jax.random.key(1), iris=blue, size=256))
