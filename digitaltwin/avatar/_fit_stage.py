@@ -46,7 +46,7 @@ class FittedFace(NamedTuple):
     eye_distance_px: float
     """Distance of the outer eye corners in the photo [px]."""
     start: str
-    """What the fit started from."""
+    """The start of the fit, in words."""
 
 
 def fit_face(

@@ -1,4 +1,4 @@
-"""What ``report.json`` holds: every fitted value, residuals, seconds of each stage, versions."""
+"""The contents of ``report.json``: every fitted value, residuals, seconds of each stage, versions."""
 
 import functools
 import math

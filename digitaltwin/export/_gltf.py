@@ -34,7 +34,7 @@ class Material:
     linear_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Linear light in [0, 1]; multiplies the texture."""
     roughness: float = 0.6
-    """From 0, a mirror, to 1, chalk."""
+    """Roughness, from 0 (a mirror) to 1 (chalk)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Primitive:
     mesh: Mesh
     """The neutral part in the head frame [mm], with texture coordinates; the material has the texture."""
     displacements: Float[np.ndarray, "e v 3"]
-    """Of every vertex at each expression's full strength [mm]."""
+    """Displacement of every vertex at each expression's full strength [mm]."""
     material: Material
     """Material of the whole part."""
 

@@ -40,18 +40,18 @@ class ContourLines(NamedTuple):
     """Candidates on lines across the outline, neighbouring lines side by side."""
 
     corners: Int[np.ndarray, "l j 3"]
-    """The three skin vertices around each candidate ..."""
+    """The three skin vertices around each candidate."""
     barycentric: Float[np.ndarray, "l j 3"]
-    """... and their weights."""
+    """Weights of these vertices, which sum to one."""
 
 
 class Correspondence(NamedTuple):
     """The point of the outline that each contour landmark belongs to: between the silhouettes of two neighbours."""
 
     first: Int[Array, " c"]
-    """Line of the segment's first end ..."""
+    """Line of the segment's first end."""
     second: Int[Array, " c"]
-    """... and of its second."""
+    """Line of its second end."""
     share: Float[Array, " c"]
     """Weight of the second; the first has one minus it."""
 
@@ -81,8 +81,8 @@ def make_contour_lines(
         vertices: The mean head [mm].
         faces: Triangles.
         path: The outline's landmarks on it, in order.
-        behind_mm: How far the line through each of them runs behind the outline ...
-        before_mm: ... and into the face, along the skin; lines in between interpolate.
+        behind_mm: How far the line through each of them runs behind the outline, along the skin.
+        before_mm: How far it runs into the face; lines in between interpolate.
         inside: A point of the face well within the outline, such as the tip of the nose; lines run towards it.
         closed: Whether the last landmark of the path neighbours the first.
 

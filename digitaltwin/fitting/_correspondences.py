@@ -1,4 +1,4 @@
-"""What the landmarks of a photo are on the head: fixed anchors, and places on the outline that follow the pose.
+"""The points of the head that a photo's landmarks are: fixed anchors, and places on the outline that follow the pose.
 
 Letters: k landmarks, n fixed ones and then c on the contour; l lines of j candidates, q of all lines; p = n + q points
 that carry multipliers; u coefficients (e expressions, then identity).
@@ -28,7 +28,7 @@ class Neutral(NamedTuple):
 
 
 class Landmarks(NamedTuple):
-    """What the landmarks of one photo are on the head, their correspondences frozen."""
+    """The points of the head that one photo's landmarks are, their correspondences frozen."""
 
     base: Float[Array, "k 3"]
     """On the given shape [mm]."""

@@ -83,20 +83,20 @@ def field_prior(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"
 
 
 class CorrectionField(NamedTuple):
-    """What the elimination needs of A, which is never needed itself again."""
+    """The constant parts of A that the elimination needs; A itself is never needed again."""
 
     response: Float[Array, "v p"] | Float[np.ndarray, "v p"]
     """``A^-1 Pi'``: minus the field of a unit multiplier at each point [mm per unit of alpha]."""
     fixed: Float[Array, "n n"] | Float[np.ndarray, "n n"]
-    """``Pi A^-1 Pi'``, that field at the points: among the fixed ones, ..."""
+    """``Pi A^-1 Pi'``, that field at the points: its block among the fixed ones."""
     mixed: Float[Array, "q n"] | Float[np.ndarray, "q n"]
-    """... between candidates and fixed ones, ..."""
+    """Its block between candidates and fixed ones."""
     candidates: Float[Array, "q q"] | Float[np.ndarray, "q q"]
-    """... and among the candidates."""
+    """Its block among the candidates."""
 
 
 class LaggedField(NamedTuple):
-    """What Eq. 2 as printed needs besides.
+    """The further constants of Eq. 2 as printed.
 
     With B the expressions and u their change in the step, its prior is
 

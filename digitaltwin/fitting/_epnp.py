@@ -81,7 +81,7 @@ class _Points(NamedTuple):
     extents: Float[Array, " 3"]
     """Standard deviation along each axis, at least 1e-3 of the largest."""
     variances: Float[Array, " 3"]
-    """Of ``along``: one but where the extent is that least one."""
+    """Variances of ``along``: one but where the extent is that least one."""
 
 
 def epnp(

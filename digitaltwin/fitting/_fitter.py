@@ -44,7 +44,7 @@ class SlidingContour(NamedTuple):
     corners: Int[Array, "l j 3"]
     barycentric: Float[Array, "l j 3"]
     modes: Float[Array, "q 3 u"]
-    """Of the candidates, line by line."""
+    """Displacement of the candidates, line by line, by each unknown coefficient."""
 
 
 @jax.tree_util.register_dataclass

@@ -1,4 +1,4 @@
-"""What a photo says, as the caller gives it (:class:`Observation`) and as the energy needs it (:class:`Photo`).
+"""The data of a photo, as the caller gives them (:class:`Observation`) and as the energy needs them (:class:`Photo`).
 
 An observation may leave things open, hold NaN, or show nothing usable. :func:`photo_of` fills in what is open, replaces
 what cannot be used by numbers that do no harm, and says so in a status: under ``jit`` and ``vmap`` nothing raises, and
@@ -50,7 +50,7 @@ OBSERVATION_AXES = (2, 1, 1, 0, 1, 1)
 
 
 class Photo(NamedTuple):
-    """What one photo shows, its values safe, in the units of the energy and the fitter's order of landmarks.
+    """The data of one photo, its values safe, in the units of the energy and the fitter's order of landmarks.
 
     Of several photos every array has a leading axis w.
     """

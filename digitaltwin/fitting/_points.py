@@ -1,9 +1,9 @@
-"""What the landmarks of a photo are on the head: linear in its vertices and coefficients, on the host in float64.
+"""The landmarks of a photo as points of the head: linear in its vertices and coefficients, on the host in float64.
 
 Letters: k landmarks, e expressions, i identity coefficients, a landmarks of a contour.
 
 A landmark of the skin is a mean of vertices. A point of an iris lies on an eyeball: that follows the skin around it
-and has targets of its own, so the point is a mean of skin vertices plus a remainder, linear in the coefficients.
+and has targets of its own, so the point is a mean of skin vertices plus a rest, linear in the coefficients.
 """
 
 from typing import NamedTuple
@@ -40,9 +40,9 @@ class Contour(NamedTuple):
     landmarks: Int[np.ndarray, " a"]
     """Indices, in order along the outline."""
     behind_mm: Float[np.ndarray, " a"]
-    """How far the skin's lines run behind each of them, to the ear or under the jaw ..."""
+    """How far the skin's lines run behind each of them, to the ear or under the jaw."""
     before_mm: Float[np.ndarray, " a"]
-    """... and into the face, ``FitConfig.contour_reach_mm`` at most."""
+    """How far they run into the face, ``FitConfig.contour_reach_mm`` at most."""
     inside: int
     """A landmark well within the outline."""
     closed: bool
@@ -53,11 +53,11 @@ class FacePoints(NamedTuple):
     """A set of landmarks as a detector gives them, on a head model."""
 
     corners: Int[np.ndarray, "k 4"]
-    """Skin vertices that carry each landmark ..."""
+    """Skin vertices that carry each landmark."""
     weights: Float[np.ndarray, "k 4"]
-    """... and their weights, which sum to one."""
+    """Weights of these vertices, which sum to one."""
     rest: Float[np.ndarray, "k 3"]
-    """What the mean of the vertices lacks on the mean head [mm]; zero on the skin."""
+    """The landmark minus the mean of the vertices on the mean head [mm]; zero on the skin."""
     expressions: Float[np.ndarray, "k 3 e"]
     """Displacement by each expression [mm]."""
     identity: Float[np.ndarray, "k 3 i"]
@@ -139,7 +139,7 @@ def _modes(basis: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.nd
 
 
 def _on_irises(head: HeadModel) -> dict[str, np.ndarray]:
-    """The same of centre and rim of both irises, the right one's first.
+    """Corners, weights, rest and modes of centre and rim of both irises, the right one's first.
 
     Every mode moves a rigid eyeball, or scales it: an affine map of its vertices, which is solved for and so known
     between them.

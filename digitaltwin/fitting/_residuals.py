@@ -1,4 +1,4 @@
-"""What a photo says about a head: reprojections, their derivatives, and their size for a report.
+"""Reprojections of a head into a photo, their derivatives, and their size for a report.
 
 Letters: n points; 7 pose unknowns: rotation increment [rad], translation [mm], log focal scale, in this order.
 """

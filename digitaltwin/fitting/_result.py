@@ -1,4 +1,4 @@
-"""What a fit returns, made from the solver's unknowns once, after the last step.
+"""The result of a fit, made from the solver's unknowns once, after the last step.
 
 Letters: v vertices, e expressions, i identity coefficients, u coefficients (e expressions, then identity), w photos,
 g groups.

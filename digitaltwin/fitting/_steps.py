@@ -33,8 +33,8 @@ from digitaltwin.solvers import (
 _MOST_DIRECT = 320
 """Points of one photo up to which S is factored."""
 _TOLERANCE = {4: 2e-4, 8: 1e-10}
-"""Of conjugate gradients, by bytes of the type: how far the error falls from where the preconditioner alone leaves it,
-at a hundredth as a rule. Then rounding is reached, in two iterations or five."""
+"""Tolerance of conjugate gradients, by bytes of the type: how far the error falls from where the preconditioner alone
+leaves it, at a hundredth as a rule. Then rounding is reached, in two iterations or five."""
 _MOST_ITERATIONS = 30
 
 _Pair = tuple[Float[Array, "k 2"], Float[Array, " m"]]
@@ -65,7 +65,7 @@ class FieldStep(NamedTuple):
 
 
 class WeakPerspective(NamedTuple):
-    """What the conjugate step's preconditioner is made of."""
+    """The parts of the conjugate step's preconditioner."""
 
     sizes: Float[Array, " k"]
     """``s_i``: residual by millimetre, under weak perspective."""
@@ -169,8 +169,8 @@ def conjugate_step(
     hessian = model.hessian + damping * jnp.diag(scales)
     small = factor_positive_definite(products + hessian)
 
-    def precondition(remainder: _Pair) -> _Pair:
-        first, second = remainder
+    def precondition(residual: _Pair) -> _Pair:
+        first, second = residual
         half = factor.whiten(first.T).reshape(2 * points)
         change = small.solve(jnp.matmul(whitened, half, precision=highest) - second)
         half = (half - jnp.matmul(change, whitened, precision=highest)).reshape(2, points)

@@ -321,7 +321,7 @@ def _entry_key(name: str, in_tree: Any, static: Any, situation: tuple[Any, ...])
 
 @functools.cache
 def _processor() -> tuple[str, ...]:
-    """What this machine's processor can do, as far as the system tells."""
+    """Features of this machine's processor, as far as the system tells."""
     features = ""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

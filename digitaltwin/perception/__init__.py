@@ -1,4 +1,4 @@
-"""What is read off a photo: the face mesh, the 104 landmarks, the expression. Plain JAX, weights as plain arrays."""
+"""Detection in photos: the face mesh, the 104 landmarks, the expression. Plain JAX, weights as plain arrays."""
 
 from lazy_loader import attach_stub
 

@@ -1,4 +1,4 @@
-"""What is read off a photo: the largest face's mesh, landmarks and expression.
+"""Detection in a photo: the largest face's mesh, landmarks and expression.
 
 The stages are pure functions, which a script may combine, jit and vmap as it likes; :func:`detect_landmarks` drives
 them from the host, where it can look again, closer or with the photo turned, if a first look finds nothing.
@@ -76,7 +76,7 @@ class _Sighting(NamedTuple):
     score: float
     """The detector's."""
     turn: int
-    """Of the view [quarter turns]."""
+    """Turn of the view [quarter turns]."""
 
 
 @functools.cache

@@ -159,4 +159,4 @@ OPERATIONS: Mapping[str, Callable[..., Array]] = {
     "concatenate": lambda *xs, axis: jnp.concatenate(xs, axis),
     "slice": lambda x, start, stop, shape: lax.slice(x, start, stop).reshape(shape),
 }
-"""What each kind of operation computes, as in TensorFlow Lite."""
+"""The function of each kind of operation, as in TensorFlow Lite."""

@@ -33,7 +33,7 @@ class Pyramid(NamedTuple):
 
     pixels: Float[Array, "m 3"]
     levels: Int[Array, "l 3"]
-    """Of each level its first pixel, rows and columns. Values, not static shapes: see :func:`make_pyramid`."""
+    """First pixel, rows and columns of each level. Values, not static shapes: see :func:`make_pyramid`."""
 
 
 def make_pyramid(image: Float[Array | np.ndarray, "h w 3"], *, min_length: int = 1 << 20) -> Pyramid:

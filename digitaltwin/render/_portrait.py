@@ -18,7 +18,7 @@ from digitaltwin.types import Mesh
 BACKDROP_SRGB = (0.86, 0.86, 0.87)
 """Light grey, slightly cool: skin of every tone stands out from it."""
 PORTRAIT_DISTANCE_MM = 900.0
-"""Of the camera from the head; about what portraits are taken from."""
+"""Distance of the camera from the head, about that of portraits."""
 FACE_MIDDLE_MM = (0.0, -30.0, 0.0)
 """About the middle of a face, in the head frame."""
 

@@ -17,11 +17,11 @@ Operator = Callable[[PyTree], PyTree]
 
 class _Iterate(NamedTuple):
     point: PyTree
-    remainder: PyTree
+    residual: PyTree
     direction: PyTree
     gamma: Float[Array, ""]
     limit: Float[Array, ""]
-    """gamma of a remainder that is rounding."""
+    """gamma of a residual that is rounding."""
 
 
 def conjugate_gradient(
@@ -43,7 +43,7 @@ def conjugate_gradient(
         precondition: M, linear, symmetric and positive definite.
 
     Returns:
-        x. Once the remainder is rounding it stays as it is, and so do its derivatives; where A or b holds NaN, so does
+        x. Once the residual is rounding it stays as it is, and so do its derivatives; where A or b holds NaN, so does
         x. That a tolerance was not met after all iterations is not said.
 
     Example:
@@ -64,14 +64,14 @@ def conjugate_gradient(
         curvature = tree_dot(iterate.direction, product)
         length = _ratio(iterate.gamma, curvature, (iterate.gamma <= iterate.limit) | (curvature <= 0.0))
         point = add_scaled(iterate.point, length, iterate.direction)
-        return point, add_scaled(iterate.remainder, -length, product)
+        return point, add_scaled(iterate.residual, -length, product)
 
     def step(iterate: _Iterate) -> _Iterate:
-        point, remainder = advance(iterate)
-        better = improve(remainder)
-        gamma = tree_dot(remainder, better)
+        point, residual = advance(iterate)
+        better = improve(residual)
+        gamma = tree_dot(residual, better)
         direction = add_scaled(better, _ratio(gamma, iterate.gamma, iterate.gamma <= iterate.limit), iterate.direction)
-        return _Iterate(point, remainder, direction, gamma, iterate.limit)
+        return _Iterate(point, residual, direction, gamma, iterate.limit)
 
     if tolerance is None:
         if iterations == 0:
@@ -123,8 +123,8 @@ def solve_symmetric(operator: Operator, right: PyTree, solve: Callable[[PyTree],
     return unravel(lax.custom_linear_solve(flattened(operator), flat, lambda _, vector: inner(vector), symmetric=True))
 
 
-def _unchanged(remainder: PyTree) -> PyTree:
-    return remainder
+def _unchanged(residual: PyTree) -> PyTree:
+    return residual
 
 
 def _ratio(numerator: Float[Array, ""], denominator: Float[Array, ""], nothing: Bool[Array, ""]) -> Float[Array, ""]:

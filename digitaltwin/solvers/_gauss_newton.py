@@ -244,7 +244,7 @@ def _run_all(energy: Energy, propose: Proposal, first: State, iterations: int, d
 
 
 class _Progress(NamedTuple):
-    """What the ``while_loop`` carries: the result so far, with ``STEPS_DONE`` for a run that goes on."""
+    """The carry of the ``while_loop``: the result so far, with ``STEPS_DONE`` for a run that goes on."""
 
     state: State
     energies: Float[Array, " n+1"]

@@ -28,7 +28,7 @@ class BlockedMatrix(NamedTuple):
     blocks: Float[Array, "p r c"]
     """The entries of each patch's rows at its columns; zero where a patch is padded."""
     runs: Int[Array, "p g"]
-    """What each patch reads, as runs of ``c / g`` neighbouring columns (the three of a vertex, say): run k is columns
+    """The columns that each patch reads, as runs of ``c / g`` neighbours (the three of a vertex, say): run k is columns
     ``k c / g`` and on; 0 where padded."""
     places: Int[Array, " n"]
     """Where each row of the matrix stands among the ``p r`` rows of the blocks."""
@@ -75,7 +75,7 @@ def block_matrix(
         The same matrix.
 
     Raises:
-        ValueError: a row is in no patch, or in several.
+        ValueError: A row is in no patch, or in several.
 
     Example:
         >>> import numpy as np, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""From a photo onto the skin: which texels it shows, in what colour, and how far it is to be trusted there.
+"""Projection of a photo onto the skin: which texels it shows, in what colour, and how far it is to be trusted there.
 
 Letters: v vertices, f faces, n texels a photo may colour, s edge of the texture, h w rows and columns of the photo.
 """
