@@ -37,7 +37,7 @@ def complete_texture(
     Args:
         projection: What the photo shows, see :func:`digitaltwin.texture.project_texture`.
         layout: Layout of the same head.
-        skin: Shipped skin in sRGB, see ``load_skin``.
+        skin: Shipped skin in sRGB, such as ``nearest_skin(projection).pixels``.
 
     Returns:
         The texture, sRGB, defined everywhere.

@@ -73,7 +73,7 @@ def apply_tone(pixels: Float[Array, "h w 3"], tone: Float[Array, " 2"]) -> Float
     what else the picture shows change with it.
 
     Args:
-        pixels: Skin in sRGB, see ``load_skin``.
+        pixels: Skin in sRGB, such as ``nearest_skin(projection).pixels``.
         tone: Lightness and redness, some tenths at most; ``Subjects.tone`` holds one for everybody.
 
     Returns:
