@@ -143,8 +143,8 @@ def stored_program(
         return jitted(*args, **kwargs) if program is None else program(leaves)
 
     extra = cast(Any, call)
-    extra.jitted, extra.lower, extra._cache_size = jitted, jitted.lower, cast(Any, lambda: len(programs))
-    extra.clear_cache = programs.clear
+    extra.jitted, extra.lower = jitted, jitted.lower
+    extra._cache_size = lambda: len(programs) + cast(Any, jitted)._cache_size()  # what jit compiled instead counts too
     return call
 
 

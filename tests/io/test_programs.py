@@ -176,7 +176,9 @@ def test_what_cannot_be_stored_is_jit(folder, monkeypatch):
         Traced().stored()(jnp.ones(3))
     assert not list(folder.glob("*"))
     monkeypatch.setattr(_programs, "_usable", lambda: False)
-    assert Traced().stored()(jnp.ones(3)).total == 3
+    stored = Traced().stored()
+    assert stored(jnp.ones(3)).total == 3
+    assert stored._cache_size() == 1
     assert not list(folder.glob("*"))
 
 
