@@ -27,7 +27,7 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_float("unit_mm", 1.0, "Millimetres in the predictions' unit: 1000 for metres.", flag_values=values)
     flags.DEFINE_bool(
-        "dense_correspondence", False, "Deform predictions onto the scans too, for errors between corresponding points.",
+        "dense_correspondence", False, "Deform predictions onto the scans too: errors between corresponding points.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_alias("bent", "dense_correspondence", flag_values=values)
