@@ -27,7 +27,7 @@ from digitaltwin.geometry import SurfacePoints, camera_points
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.head.markup import MESH_POINT_COUNT
 from digitaltwin.io import Photo
-from digitaltwin.io._programs import FEWER_FUSIONS, stored_program
+from digitaltwin.io._programs import UNOPTIMIZED, stored_program
 from digitaltwin.perception import FaceLandmarks
 from digitaltwin.types import InputError
 
@@ -90,7 +90,7 @@ def fit_face(
     return FittedFace(result, posed, landmark_errors, mesh_errors, float(eye_distance), name)
 
 
-@stored_program
+@functools.partial(stored_program, options=UNOPTIMIZED)
 def with_expression(
     head: HeadModel, neutral: Float[Array, "v 3"], expression: Float[Array, " e"]
 ) -> tuple[Float[Array, "v 3"], Float[Array, "p 3"]]:
@@ -98,7 +98,7 @@ def with_expression(
     return express(head, neutral, expression), parts_vertices(head, neutral, expression)
 
 
-@functools.partial(stored_program, options=FEWER_FUSIONS)
+@functools.partial(stored_program, options=UNOPTIMIZED)
 def _fit(
     fitter: Fitter,
     anchors: tuple[SurfacePoints, Int[Array, "f 3"]],

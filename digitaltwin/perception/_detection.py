@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import LIGHT, UNOPTIMIZED, stored_program
 from digitaltwin.io.assets import asset_path
 from digitaltwin.perception import _detector as detector
 from digitaltwin.perception import _face_mesh as face_mesh
@@ -96,7 +96,7 @@ def load_perception() -> Perception:
 _NETWORK_FILES = ("face_detector", "face_mesh", "expressions")
 
 
-@stored_program
+@functools.partial(stored_program, options=LIGHT)
 def detect_faces(perception: Perception, pyramid: Pyramid, regions: Region) -> Detections:
     """Look for faces in several regions of an image.
 
@@ -139,7 +139,7 @@ def _read_mesh(network: Network, pyramid: Pyramid, region: Region) -> tuple[Face
     return mesh, region_of_mesh(mesh.points)
 
 
-_read_expression = stored_program(read_expression)
+_read_expression = stored_program(read_expression, options=UNOPTIMIZED)
 
 
 def detect_landmarks(

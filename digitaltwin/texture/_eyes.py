@@ -5,15 +5,16 @@ edge, theta the angle from straight ahead. Letters: s edge of the texture.
 """
 
 import functools
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from digitaltwin.geometry._smoothstep import smoothstep
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import FEWER_FUSIONS, UNOPTIMIZED, stored_program
 from digitaltwin.render._colour import linear_from_srgb, srgb_from_linear
 from digitaltwin.types import InputError
 
@@ -23,6 +24,9 @@ HAZEL = (0.36, 0.25, 0.16)
 # On an adult eyeball of 12.2 mm radius the iris is 11.7 mm wide and the pupil, in a bright room, 3.6.
 _IRIS = float(np.arcsin(5.85 / 12.2))
 _PUPIL = float(np.arcsin(1.8 / 12.2))
+
+_SOFT = 0.05  # how far the iris fades into the white
+_WAVES = 12
 
 _MIN_IRIS_PX = 2.5  # a smaller iris is no more than a blur of lid, white and lashes
 _OPEN_EYE = 0.5  # blink score below which the iris is seen
@@ -58,37 +62,69 @@ def eye_texture(
         data: Any = np.array([upper, key & 0xFFFFFFFF], np.uint32)
     else:
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return paint_eye(
-        data, jnp.asarray(np.asarray(iris, np.float32)) if not isinstance(iris, Array) else iris, size=size
-    )
+    fibres, veins = _draw_waves(data)
+    colour = iris if isinstance(iris, Array) else np.asarray(iris, np.float32)
+    return _paint_eye(fibres, veins, colour, size=size)
 
 
-@functools.partial(stored_program, static_argnames=("size",))
-def paint_eye(key_data: Array | np.ndarray, iris: Float[Array, " 3"], *, size: int) -> Float[Array, "s s 3"]:
-    """See :func:`eye_texture`; a key's data instead of the key, which no stored program could take."""
-    key = jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32")
+class _Waves(NamedTuple):
+    """Periodic noise of an angle, about in [-1, 1]: waves of random whole frequencies and phases."""
+
+    frequencies: Int[Array, " w"]
+    phases: Float[Array, " w"]
+
+    def at(self, angle: Float[Array, "r c"]) -> Float[Array, "r c"]:
+        waves = jax.vmap(lambda frequency, phase: jnp.sin(frequency * angle + phase))(*self)
+        return jnp.sum(waves, axis=0) / np.sqrt(2 * len(self.frequencies))
+
+
+@functools.partial(stored_program, options=UNOPTIMIZED)
+def _draw_waves(key_data: Array | np.ndarray) -> tuple[_Waves, _Waves]:
+    """Draw the waves of the fibres and of the veins; a key's data, as no stored program could take the key."""
+
+    def draw(key: Array, low: int, high: int) -> _Waves:
+        frequency_key, phase_key = jax.random.split(key)
+        frequencies = jax.random.randint(frequency_key, (_WAVES,), low, high)
+        return _Waves(frequencies, jax.random.uniform(phase_key, (_WAVES,), maxval=2 * jnp.pi))
+
+    fibre_key, vein_key = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"))
+    return draw(fibre_key, 24, 90), draw(vein_key, 7, 40)
+
+
+@functools.partial(stored_program, static_argnames=("size",), options=FEWER_FUSIONS)
+def _paint_eye(
+    fibres: _Waves, veins: _Waves, iris: Float[Array, " 3"] | Float[np.ndarray, " 3"], *, size: int
+) -> Float[Array, "s s 3"]:
+    """See :func:`eye_texture`."""
     axis = (jnp.arange(size) + 0.5) / size - 0.5
-    x, y = axis[None, :], -axis[:, None]
-    theta = 2 * jnp.pi * jnp.hypot(x, y)
-    phi = jnp.arctan2(y, x)
-    fibre_key, vein_key = jax.random.split(key)
+    theta, phi = _polar(axis)
+    back = smoothstep(theta, _IRIS, 1.5)
+    white = _mix(jnp.array([0.69, 0.66, 0.62]), jnp.array([0.50, 0.33, 0.29]), back)
+    vein = jnp.exp(-jnp.abs(veins.at(phi + 0.25 * jnp.sin(5 * theta))) / 0.04) * back
+    white *= 1 - vein[..., None] * jnp.array([0.05, 0.22, 0.22])[None, None]
 
+    # Iris and pupil in the middle of the texture alone, a fortieth of it.
+    half = min(math.ceil((_IRIS + _SOFT) / (2 * math.pi) * size) + 1, size // 2)
+    middle = slice(size // 2 - half, size - size // 2 + half)
+    theta, phi = _polar(axis[middle])
     across = jnp.clip((theta - _PUPIL) / (_IRIS - _PUPIL), 0, 1)
-    fibres = _waves(fibre_key, phi + 0.06 * jnp.sin(9 * across), 24, 90)
+    fibre = fibres.at(phi + 0.06 * jnp.sin(9 * across))
     # Lighter collarette round the pupil, darker limbal ring: what makes an iris read as one from afar.
-    tone = 1 + 0.30 * fibres * jnp.sin(jnp.pi * across) + 0.35 * jnp.exp(-(((across - 0.25) / 0.15) ** 2))
+    tone = 1 + 0.30 * fibre * jnp.sin(jnp.pi * across) + 0.35 * jnp.exp(-(((across - 0.25) / 0.15) ** 2))
     tone *= 1 - 0.75 * smoothstep(across, 0.72, 1.0)
     colour = linear_from_srgb(jnp.asarray(iris, jnp.float32))[None, None] * tone[..., None]
 
-    back = smoothstep(theta, _IRIS, 1.5)
-    white = _mix(jnp.array([0.69, 0.66, 0.62]), jnp.array([0.50, 0.33, 0.29]), back)
-    veins = jnp.exp(-jnp.abs(_waves(vein_key, phi + 0.25 * jnp.sin(5 * theta), 7, 40)) / 0.04) * back
-    white *= 1 - veins[..., None] * jnp.array([0.05, 0.22, 0.22])[None, None]
-
     # The borders are soft by a few texels of the real eye's own blur, which also keeps them from aliasing.
-    iris_or_white = _mix_pictures(colour, white, smoothstep(theta, _IRIS - 0.03, _IRIS + 0.05))
-    pupil = jnp.full((size, size, 3), 0.004)
-    return srgb_from_linear(_mix_pictures(pupil, iris_or_white, smoothstep(theta, _PUPIL - 0.03, _PUPIL + 0.03)))
+    pupil = jnp.full(colour.shape, 0.004)
+    colour = _mix_pictures(pupil, colour, smoothstep(theta, _PUPIL - 0.03, _PUPIL + 0.03))
+    colour = _mix_pictures(colour, white[middle, middle], smoothstep(theta, _IRIS - 0.03, _IRIS + _SOFT))
+    return srgb_from_linear(white.at[middle, middle].set(colour))
+
+
+def _polar(axis: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    """The angle from straight ahead, and the one around it, of the texels of a square of the texture."""
+    x, y = axis[None, :], -axis[:, None]
+    return 2 * jnp.pi * jnp.hypot(x, y), jnp.arctan2(y, x)
 
 
 def seen_iris_colour(
@@ -167,16 +203,6 @@ def iris_colour(
     if not ring.any():
         raise InputError(f"image: no iris at {np.round(centre_px, 1)} px, radius {radius_px:.1f}; check the landmarks.")
     return np.median(iris[ring], axis=0).astype(np.float32)
-
-
-def _waves(key: Array, angle: Float[Array, "s s"], low: int, high: int) -> Float[Array, "s s"]:
-    """Periodic noise of the angle, about in [-1, 1]: a dozen waves of random whole frequencies and phases."""
-    count = 12
-    frequency_key, phase_key = jax.random.split(key)
-    frequencies = jax.random.randint(frequency_key, (count,), low, high)
-    phases = jax.random.uniform(phase_key, (count,), maxval=2 * jnp.pi)
-    waves = jax.vmap(lambda f, p: jnp.sin(f * angle + p))(frequencies, phases)
-    return jnp.sum(waves, axis=0) / np.sqrt(2 * count)
 
 
 def _mix(a: Float[Array, " 3"], b: Float[Array, " 3"], share: Float[Array, "s s"]) -> Float[Array, "s s 3"]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.geometry import vertex_normals
 from digitaltwin.geometry._smoothstep import smoothstep
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import LIGHT, stored_program
 from digitaltwin.render import rasterize
 from digitaltwin.render._colour import lab_from_linear
 from digitaltwin.render._shading import sample_texture
@@ -176,7 +176,7 @@ def skin_likeness(linear: Float[Array, "*n 3"], weight: Float[Array, "*n"]) -> F
     return likeness.reshape(weight.shape)
 
 
-@partial(stored_program, static_argnames=("size",))
+@partial(stored_program, static_argnames=("size",), options=LIGHT)
 def project_view(
     view: View, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], layout: TextureLayout, *, size: int
 ) -> Projection:

@@ -65,10 +65,12 @@ def fill(
     """
     if levels == 0:
         return weight * picture + (1 - weight) * fallback[None, None]
-    total = halve(weight)
-    smaller = halve(weight * picture) / jnp.maximum(total, 1e-12)
+    # Barriers between the levels: the compiler would compute each of them anew wherever it is used.
+    halved = jax.lax.optimization_barrier(halve(jnp.concatenate([weight * picture, weight], axis=-1)))
+    smaller, total = halved[..., :-1], halved[..., -1:]
     # One known texel of four makes the square known.
-    rest = fill(smaller, jnp.minimum(4 * total, 1), fallback, levels=levels - 1)
+    below = jax.lax.optimization_barrier((smaller / jnp.maximum(total, 1e-12), jnp.minimum(4 * total, 1)))
+    rest = jax.lax.optimization_barrier(fill(*below, fallback, levels=levels - 1))
     return weight * picture + (1 - weight) * double(rest)
 
 

@@ -1,5 +1,6 @@
 """The shipped skins (``assets/skins``): CC0 pictures of the whole head without eyebrows or hair, in its atlas."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,13 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from digitaltwin.io._programs import stored_program
+from digitaltwin.io._programs import FEWER_FUSIONS, stored_program
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render._colour import lab_from_linear, linear_from_srgb, srgb_from_linear
-from digitaltwin.texture._completion import face_colour
+from digitaltwin.texture._completion import coarse_projection, face_colours
 from digitaltwin.texture._layout import COARSE
 from digitaltwin.texture._projection import Projection
-from digitaltwin.texture._pyramid import halve_to
 
 # Absorption in red, green and blue light (about 600, 545 and 460 nm) relative to green. Melanin's falls with the
 # wavelength to the power -3.33 (Jacques 1998, Skin Optics); blood takes green and blue and lets red pass.
@@ -108,19 +108,18 @@ def nearest_skin(projection: Projection) -> Skin:
         'african'
     """
     paths = skin_paths()
-    distances = skin_distances(projection, np.stack([_thumbnail(path) for path in paths]))
+    distances = skin_distances(coarse_projection(projection), np.stack([_thumbnail(path) for path in paths]))
     return load_skin(paths[int(np.argmin(np.asarray(distances)))], size=projection.weight.shape[0])
 
 
-@stored_program
+@functools.partial(stored_program, options=FEWER_FUSIONS)
 def skin_distances(
-    projection: Projection, thumbnails: Float[Array, "m c c 3"] | Float[np.ndarray, "m c c 3"]
+    seen: Projection, thumbnails: Float[Array, "m c c 3"] | Float[np.ndarray, "m c c 3"]
 ) -> Float[Array, " m"]:
-    """Squared distances in Lab between the face's colour and that of each skin, sRGB, at the same texels."""
-    seen = halve_to(projection.weight[..., None], COARSE)[..., 0]
-    tones = jax.vmap(lambda skin: face_colour(Projection(skin, seen)))(linear_from_srgb(jnp.asarray(thumbnails)))
-    distances = lab_from_linear(tones) - lab_from_linear(face_colour(projection))[None]
-    return jnp.sum(distances**2, axis=1)
+    """Squared distances in Lab between the colour of a coarse face and that of each skin, sRGB, at the same texels."""
+    pictures = jnp.concatenate([linear_from_srgb(jnp.asarray(thumbnails)), seen.linear_colour[None]])
+    lab = lab_from_linear(face_colours(pictures, seen.weight))
+    return jnp.sum((lab[:-1] - lab[-1:]) ** 2, axis=1)
 
 
 def _thumbnail(path: Path) -> Float[np.ndarray, "c c 3"]:
