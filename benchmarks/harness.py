@@ -219,6 +219,14 @@ def time_calls(
     return Timing(middle, (low, high), min(walls), _quantiles(processors)[1], len(walls))
 
 
+def time_entry(calls: Sequence[Callable[[], Any]], budget_s: float) -> tuple[Any, dict[str, Any]]:
+    """Time the first call apart, because it compiles, then all in turns; return what it found, and times and memory."""
+    with stopwatch() as first:
+        found = block(calls[0]())
+    timing = time_calls(calls, budget_s)
+    return found, {**timing.as_ms(), "first_call_s": first["wall_s"], "peak_mb": peak_memory_mb()}
+
+
 def _quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return first quartile, median and third quartile, linearly interpolated."""
     ordered = sorted(values)
@@ -372,6 +380,27 @@ def write_results(
 
 
 # Plots.
+
+
+@contextmanager
+def figure(path: Path, rows: int, columns: int, size: tuple[float, float], **options: Any) -> Iterator[list[Any]]:
+    """Yield the axes of a grid to draw on, hide those that stay empty, and write the picture.
+
+    Args:
+        path: File to write.
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+        size: Width and height in inches.
+        options: Further options of ``subplots``, for example ``sharey``.
+    """
+    from matplotlib import pyplot as plt
+
+    drawn, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+    yield list(grid.flat)
+    for axis in grid.flat:
+        axis.set_visible(axis.has_data())
+    drawn.savefig(path, dpi=110)
+    plt.close(drawn)
 
 
 def draw_bars(axis: Any, values: Mapping[str, float], *, labels: Sequence[str] | None = None) -> None:

@@ -14,18 +14,10 @@ import scipy.sparse.linalg as spl
 from benchmarks import harness
 from benchmarks.deformation.peers import SparsePeer
 from benchmarks.refinement import refine
-from digitaltwin.deformation import (
-    Population,
-    Reference,
-    augment,
-    decode,
-    encode,
-    make_population,
-    make_reference,
-    mix,
-    polar_mixture,
-)
-from digitaltwin.deformation._sampling import assign_groups, group_shares
+from digitaltwin.deformation import augment, decode, encode, make_population, make_reference
+from digitaltwin.deformation._augmentation import Population
+from digitaltwin.deformation._reference import Reference
+from digitaltwin.deformation._sampling import assign_groups, group_shares, mix, polar_mixture
 from digitaltwin.head import load_head, load_subjects, neutral_shape
 
 BATCH_SIZE = 32  # new heads computed at once, so that their intermediate results stay in the cache
@@ -83,13 +75,6 @@ def augment_batch(population: Population, keys: jax.Array, groups: jax.Array) ->
 def _seconds(function: Callable[[], Any], runs: int) -> float:
     """Return the median wall time of some calls, after one that compiles."""
     return harness.time_calls(function, float("inf"), warm_up=True, most=runs).wall_s
-
-
-def multiply_add_rate(runs: int) -> float:
-    """Measure the multiply-adds a second of a large float32 matrix product on this device."""
-    matrix = jnp.ones((3000, 3000), jnp.float32)
-    product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
-    return 3000**3 / _seconds(lambda: product(matrix), runs)
 
 
 def peers(vertices: np.ndarray, faces: np.ndarray, held: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -223,15 +208,12 @@ def size_table(result: dict[str, Any], rate: float) -> str:
 
 def plot(path: Path, results: list[dict[str, Any]], rate: float) -> None:
     """Draw milliseconds a head of every decoder, at every size."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(results), figsize=(13, 4), layout="constrained", sharey=True)
-    for axis, result in zip(axes, results):
-        values = {name: times.get("64", times.get("any")) for name, times in result["decode_ms"].items()}
-        harness.draw_bars(axis, values)
-        for row, name in enumerate(values):
-            if name in result["multiply_adds"]:
-                floor = 1e3 * result["multiply_adds"][name] / rate
-                axis.plot([floor, floor], [row - 0.4, row + 0.4], color="black")
-        axis.set(title=f"{result['vertices']} vertices", xlabel="decode, ms a head (line: floor)")
-    figure.savefig(path, dpi=110)
+    with harness.figure(path, 1, len(results), (13, 4), sharey=True) as axes:
+        for axis, result in zip(axes, results):
+            values = {name: times.get("64", times.get("any")) for name, times in result["decode_ms"].items()}
+            harness.draw_bars(axis, values)
+            for row, name in enumerate(values):
+                if name in result["multiply_adds"]:
+                    floor = 1e3 * result["multiply_adds"][name] / rate
+                    axis.plot([floor, floor], [row - 0.4, row + 0.4], color="black")
+            axis.set(title=f"{result['vertices']} vertices", xlabel="decode, ms a head (line: floor)")

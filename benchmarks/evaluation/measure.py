@@ -10,8 +10,9 @@ import trimesh
 
 from benchmarks import harness
 from benchmarks.refinement import refine
-from digitaltwin.evaluation import Pair, ProtocolConfig, compare_surfaces, evaluate_pair
+from digitaltwin.evaluation import ProtocolConfig, compare_surfaces, evaluate_pair
 from digitaltwin.evaluation._metrics import Comparison
+from digitaltwin.evaluation._protocol import Pair
 from digitaltwin.evaluation._scored_pairs import write_surface
 from digitaltwin.geometry import IcpConfig, Similarity
 from digitaltwin.head import landmark_points, load_head, load_subjects, neutral_shape
@@ -246,14 +247,11 @@ def libraries_table(entries: dict[str, dict[str, float]]) -> str:
 
 def plot(path: Path, entries: dict[str, dict[str, float]], goal_s: float, title: str) -> None:
     """Draw seconds of every library, beside the goal."""
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 0.6 * len(entries) + 1.4), layout="constrained")
     labels = [f"{entry['s']:.2f} s, ARMSE {entry['armse_mm']:.3f} mm" for entry in entries.values()]
-    harness.draw_bars(axis, {name: entry["s"] for name, entry in entries.items()}, labels=labels)
-    axis.axvline(goal_s, color="black", linestyle="dashed", zorder=0)
-    axis.invert_yaxis()
-    axis.set(xlabel="alignment and distances both ways, s (dashed: goal)")
-    axis.set_title(title, fontsize=10)
-    axis.set_xlim(right=2.5 * axis.get_xlim()[1])
-    figure.savefig(path, dpi=110)
+    with harness.figure(path, 1, 1, (7, 0.6 * len(entries) + 1.4)) as (axis,):
+        harness.draw_bars(axis, {name: entry["s"] for name, entry in entries.items()}, labels=labels)
+        axis.axvline(goal_s, color="black", linestyle="dashed", zorder=0)
+        axis.invert_yaxis()
+        axis.set(xlabel="alignment and distances both ways, s (dashed: goal)")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlim(right=2.5 * axis.get_xlim()[1])

@@ -8,13 +8,11 @@ does not come within 1e-4 of the reference's minimum (relative) is listed as suc
 
 Sizes: the shipped skin and a refined copy of 2,925 vertices; the 104 landmarks and the mesh's 468 points. Every entry
 runs in a process of its own with one OpenBLAS thread, because more make SciPy's solvers slower, and so does JAX's
-factorisation on a processor, which is SciPy's; the floor is the better of one and all threads. Batches go through
-:func:`digitaltwin.fitting.fit_batch` on a device for each core. Times are medians and quartiles of wall time over
-photos and repetitions, with processor time beside; the first call, which compiles, is given separately. The library
-starts from the landmarks and ends with the head's vertices.
-
-The floor is what five iterations take in LAPACK and BLAS calls alone: a float32 Cholesky factor of 2k x 2k, a
-triangular solve for e + 8 right-hand sides, and the product of what that leaves.
+factorisation on a processor, which is SciPy's. Batches go through :func:`digitaltwin.fitting.fit_batch` on a device for
+each core. Times are medians and quartiles of wall time over photos and repetitions, with processor time beside, from
+landmarks to vertices; the first call, which compiles, is given separately. The floor is what five iterations take in
+LAPACK and BLAS calls alone (a float32 Cholesky factor of 2k x 2k, a triangular solve for e + 8 right-hand sides and the
+product of what that leaves), with one thread or all, whichever is faster.
 
 Prints tables and goals; writes ``results/fitting.json`` and a plot with the cost against v. Where JAX has an
 accelerator, batches up to 65,536 are timed on it and ``results/fitting_DEVICE.json`` is written instead. ``--quick``
@@ -34,7 +32,7 @@ SIZES = (None, 2925)  # None: the shipped skin
 BATCHES = (64, 1024)  # beside 1
 CURVE = (None, 5_000, 10_000, 20_000, 35_000, 50_000)
 PHOTOS = 8
-QUICK_PEERS = ("SciPy LSMR, Gauss-Newton", "optimistix GN, Cholesky")
+QUICK_PEERS = ("SciPy LSMR, Gauss-Newton", "reduced basis: optimistix GN, Cholesky")
 ACCELERATOR_BATCHES = {False: (1, 64, 1024, 4096, 16_384, 65_536), True: (1, 64, 1024)}  # True: the mesh's points
 GOALS = {
     "one head, sliding, ms": Goal(3.0),
@@ -56,7 +54,7 @@ def main() -> None:
     harness.require("matplotlib")
     import jax
 
-    from benchmarks.fitting import measure, report
+    from benchmarks.fitting import measure
     from digitaltwin.io._files import make_folder
 
     folder = None if _QUICK.value else make_folder(_OUT.value)
@@ -69,16 +67,16 @@ def main() -> None:
     results = []
     for workload in workloads[:1] if _QUICK.value else workloads:
         results.append(measure.measure(workload, names, batches, seconds, photos))
-        print(report.workload_table(results[-1]), flush=True)
-    reached = report.reached(results)
+        print(measure.workload_table(results[-1]), flush=True)
+    reached = measure.reached(results)
     print(harness.goals_table(GOALS, reached), flush=True)
     if folder is not None:
         curve = harness.in_subprocess(measure.measure_curve, CURVE, seconds, blas_threads=1)
-        print(report.curve_table(curve))
+        print(measure.curve_table(curve))
         named = f"fit expressions, pose, focal scale and correction field, {measure.ITERATIONS} iterations"
         measured = {"seconds_an_entry": seconds, "photos": PHOTOS, "workloads": results, "curve": curve}
         harness.write_results(folder / "fitting.json", named, PACKAGES, GOALS, reached, **measured)
-        report.plot(folder / "fitting.png", results, curve)
+        measure.plot(folder / "fitting.png", results, curve)
 
 
 def accelerator(folder: Path | None, seconds: float) -> None:

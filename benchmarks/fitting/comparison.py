@@ -1,22 +1,24 @@
 """The library's step beside the reference implementation's, at every iteration of random problems."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 
-from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_layout, make_photo, points_of
+from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_photo, points_of
 from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour, quaternion_of
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, Unknowns, fit, make_fitter
+from digitaltwin.fitting import FitConfig, FitResult, Unknowns, fit, make_fitter
+from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._points import FacePoints
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
 TOLERANCE_MM = {"float64": 1e-6, "float32": 1e-3}
+SHARES = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
+"""What of the tolerance each kind of difference may have."""
 ITERATIONS = 5
 CLOSE_CALL = 1e-6
 """Silhouettes decided by less may come out otherwise in float32, which then takes another step."""
@@ -24,35 +26,17 @@ CLOSE_CALL = 1e-6
 
 @dataclass(frozen=True)
 class Case:
-    """One form of the energy, and what its problems have in common."""
+    """One form of the energy, and what its problems have in common.
+
+    Where starts are far off, the plain step overshoots: each problem then is that step, rejected, and two damped ones.
+    """
 
     name: str
     config: FitConfig
     paper: bool = False
     mesh: bool = False
-    photo: dict[str, Any] = field(default_factory=dict)
     far_off: bool = False
-    """Start where the plain step overshoots: each problem then is that step, rejected, and two that are damped."""
-
-
-class Difference(NamedTuple):
-    """Largest differences between library and reference after one step, or after a rejected and two damped ones."""
-
-    vertices_mm: float
-    correction_mm: float
-    translation_mm: float
-    rotation: float
-    energy: float
-    """Relative."""
-    rejected: int
-    """Number of steps that the reference did not take."""
-
-    def beyond(self, dtype: str) -> list[str]:
-        """Return what differs by more than it may in a type: a vertex's tolerance, or what moves an image as little."""
-        tolerance = TOLERANCE_MM[dtype]
-        limits = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
-        values = self._asdict()
-        return [f"{name} {values[name]:.3g}" for name, share in limits.items() if not values[name] < share * tolerance]
+    known_focal: bool = False
 
 
 def cases() -> list[Case]:
@@ -64,7 +48,7 @@ def cases() -> list[Case]:
     return [
         Case("identity fitted", fitted),
         Case("identity held", held),
-        Case("focal length known", fitted, photo={"known_focal": True}),
+        Case("focal length known", fitted, known_focal=True),
         Case("far-off starts, damped", fitted, far_off=True),
         Case("far-off starts, identity held", held, far_off=True),
         Case("contour sliding", sliding),
@@ -80,21 +64,17 @@ def cases() -> list[Case]:
 
 def varied_photo(head: HeadModel, case: Case, seed: int) -> Photo:
     """Draw a random problem; its number says what it lacks."""
-    options = {"missing": 0.2 * (seed % 2), "weighted": seed % 3 == 1, "known_shape": seed % 4 >= 2, **case.photo}
-    return make_photo(
-        head, make_layout(head, points_of(head, mesh=case.mesh), case.config.contour_weight), seed, **options
-    )
+    lacks = {"missing": 0.2 * (seed % 2), "weighted": seed % 3 == 1, "known_shape": seed % 4 >= 2}
+    return make_photo(head, points_of(head, mesh=case.mesh), seed, known_focal=case.known_focal, **lacks)
 
 
 def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
     """Return the candidates of a sliding contour, as the library laid them."""
-    contour = fitter.contour
-    if contour is None:
+    if fitter.contour is None:
         return None
-    corners = np.asarray(contour.corners).reshape(-1, 3)
-    place = (np.repeat(np.arange(len(corners)), 3), corners.ravel())
-    rows = sp.csr_array((np.asarray(contour.barycentric).ravel(), place), shape=(len(corners), len(fitter.mean)))
-    return Lines(rows, len(contour.corners), points.contour.landmarks, points.contour.closed)
+    count, (corners, weights) = len(fitter.contour.corners), map(np.asarray, fitter.contour[:2])
+    rows = interpolation_matrix(corners.reshape(-1, 3), weights.reshape(-1, 3), len(fitter.mean))
+    return Lines(rows, count, points.contour.landmarks, points.contour.closed)
 
 
 def one_fit(fitter: Fitter, photo: Photo, unknowns: Unknowns | None = None) -> Callable[[], FitResult]:
@@ -115,7 +95,7 @@ def first_unknowns(fitter: Fitter, start: State) -> Unknowns:
         quaternion=cast(quaternion_of(start.rotation)),
         translation=cast(start.translation),
         log_focal_scale=cast(start.log_focal_scale),
-        multipliers=cast(np.zeros((fitter.correction.response.shape[1], 3))),
+        multipliers=cast(np.zeros((fitter.multiplier_count, 3))),
         change=cast(np.zeros(lagged)),
     )
 
@@ -130,63 +110,63 @@ def state_of(result: FitResult) -> State:
     return State(coefficients, rotation, translation, float(unknowns.log_focal_scale), field)
 
 
-def difference(reference: Reference, result: FitResult, expected: State, energies: list[float]) -> Difference:
-    """Compare what the library returned with the reference implementation's last state."""
+def differences(reference: Reference, result: FitResult, expected: State, energies: list[float]) -> dict[str, float]:
+    """Return the largest differences of what the library returned from the reference implementation's last state.
+
+    That of the energies is relative; beside, the number of steps that the reference rejected.
+    """
     gauge = reference.gauge(expected)
+    pairs = {
+        "vertices_mm": (result.vertices, gauge * reference.vertices(expected)),
+        "correction_mm": (result.correction, gauge * expected.field),
+        "translation_mm": (result.translation, gauge * expected.translation),
+        "rotation": (result.rotation, expected.rotation),
+        "energy": (np.asarray(result.energies, np.float64) / np.array(energies), np.ones(())),
+    }
+    found = {name: float(np.abs(np.asarray(own) - wanted).max()) for name, (own, wanted) in pairs.items()}
+    return {**found, "rejected": int(np.sum(np.diff(energies) == 0.0))}
 
-    def largest(found: Any, wanted: np.ndarray) -> float:
-        return float(np.abs(np.asarray(found) - wanted).max())
 
-    return Difference(
-        vertices_mm=largest(result.vertices, gauge * reference.vertices(expected)),
-        correction_mm=largest(result.correction, gauge * expected.field),
-        translation_mm=largest(result.translation, gauge * expected.translation),
-        rotation=largest(result.rotation, expected.rotation),
-        energy=largest(np.asarray(result.energies, np.float64) / np.array(energies), np.ones(())),
-        rejected=int(np.sum(np.diff(energies) == 0.0)),
-    )
+def beyond(found: dict[str, float], dtype: str) -> list[str]:
+    """Return what differs by more than it may in a type: a vertex's tolerance, or what moves an image as little."""
+    limits = {name: share * TOLERANCE_MM[dtype] for name, share in SHARES.items()}
+    return [f"{name} {found[name]:.3g}" for name, limit in limits.items() if not found[name] < limit]
 
 
 def compare(
     head: HeadModel, case: Case, seeds: Iterable[int], *, types: tuple[str, ...] = ("float64", "float32")
-) -> Iterator[dict[str, Difference]]:
+) -> Iterator[dict[str, dict[str, float]]]:
     """Yield the differences by type for every step of every problem; needs ``jax.enable_x64``.
 
     Each type's program is compiled once. One type is float64, whose result is where the next step starts.
     """
     config = replace(case.config, iterations=3 if case.far_off else 1)
     points, lagged = points_of(head, mesh=case.mesh), len(head.expressions) if config.lagged_laplacian else 0
-    model = Model(head, config, make_layout(head, points, config.contour_weight), paper=case.paper, lagged=lagged)
+    model = Model(head, config, points, paper=case.paper, lagged=lagged)
     fitters = {name: make_fitter(head, config, points=points, dtype=getattr(np, name)) for name in types}
     lines = lines_of(fitters["float64"], points)
     for seed in seeds:
         photo = varied_photo(head, case, seed)
         reference = Reference(model, photo)
-        state = reference.start()
+        state, scale, change = reference.start, None, None
         if case.far_off:  # from 1.4 to 2 times the distance the plain step leads behind the camera or near to it
             away = [1.0, 1.0, np.random.default_rng(seed).uniform(1.4, 2.0)]
             state = state._replace(translation=state.translation * away)
-        unknowns, scale, change = first_unknowns(fitters["float64"], state), None, None
+        unknowns = first_unknowns(fitters["float64"], state)
         for _ in range(1 if case.far_off else ITERATIONS):
             decided = np.inf
             if lines is not None:
                 rows, decided = frozen_contour(reference, lines, state)
-                reference = Reference(model, photo, rows=rows)
+                reference = Reference(model, photo, scale=scale, rows=rows)
             results = {name: one_fit(fitter, photo, unknowns)() for name, fitter in fitters.items()}
             if scale is None:  # W_eye belongs to the library's own start pose, whatever start it is given
-                scale = reference.scale_of(float(results["float64"].energies[0]), state)
-            expected, energies = reference.run(scale, state, config.iterations)
-            energies[0] = reference.energy(scale, state, change=change)
+                scale = reference.scale = reference.scale_of(float(results["float64"].energies[0]), state)
+            expected, energies = reference.run(state, config.iterations)
+            energies[0] = reference.energy(state, change=change)
             yield {
-                name: difference(reference, result, expected, energies)
+                name: differences(reference, result, expected, energies)
                 for name, result in results.items()
                 if name == "float64" or decided > CLOSE_CALL
             }
             before, unknowns, state = state, results["float64"].unknowns, state_of(results["float64"])
             change = state.coefficients - before.coefficients
-
-
-def worst(differences: list[Difference]) -> Difference:
-    """Return the largest difference of each kind, and how many steps were rejected."""
-    *columns, rejected = zip(*differences)
-    return Difference(*map(max, columns), rejected=sum(rejected))

@@ -17,7 +17,10 @@ import scipy.sparse.linalg as spl
 from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting.problem import FLIP, IMAGE_SIZE, Layout, Photo, State
+from benchmarks.fitting.problem import FLIP, IMAGE_SIZE, Photo, State
+from digitaltwin.fitting import FitConfig
+from digitaltwin.fitting._points import FacePoints
+from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.geometry._laplacian import cotangent_stiffness, lumped_mass
 from digitaltwin.geometry._topology import edges
 from digitaltwin.head import HeadModel
@@ -29,40 +32,34 @@ _FRONTAL_COSINE = 0.3  # a pose turned further than this gives no scale that cou
 class Lines(NamedTuple):
     """Candidates for the points of a sliding contour, on lines across it."""
 
-    rows: sp.csr_array
-    """[l j v] flattened to [lj v]."""
-    count: int
-    """Lines l."""
-    landmarks: np.ndarray
-    """Indices of the landmarks that slide."""
-    closed: bool
-    """Whether the last line neighbours the first."""
+    rows: sp.csr_array  # [l j v], flattened to [lj v]
+    count: int  # lines l
+    landmarks: np.ndarray  # indices of those that slide
+    closed: bool  # whether the last line neighbours the first
 
 
 class Model:
     """Modes, priors and the field's quadratic form ``omega_c (L'WL + lambda W)``, which all photos share.
 
-    Args:
-        head: The head.
-        config: Hyper-parameters, a :class:`digitaltwin.fitting.FitConfig`.
-        layout: The landmarks.
-        paper: The paper's configuration: graph Laplacian D - Adjacency, W = I and the field in decimetres, 25 and 4;
-            100 / W_eye outside the square; expressions about 0 without bounds.
-        lagged: Number of the modes (expressions come first) that the field's L sees beside the field, relative to
-            where the step starts. With 0 all steps have one energy.
+    The paper's configuration has the graph Laplacian D - Adjacency, W = I and the field in decimetres, 25 and 4;
+    100 / W_eye outside the square; expressions about 0 without bounds. Of the modes, expressions first, ``lagged`` many
+    are seen by the field's L beside the field, relative to where the step starts; with 0 all steps have one energy.
     """
 
-    def __init__(self, head: HeadModel, config: Any, layout: Layout, *, paper: bool = False, lagged: int = 0):
-        self.head, self.layout, self.lagged = head, layout, lagged
+    def __init__(self, head: HeadModel, config: FitConfig, points: FacePoints, *, paper: bool = False, lagged: int = 0):
+        self.points, self.config, self.paper, self.lagged = points, config, paper, lagged
         self.mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
-        expressions, identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
-        self.modes = np.concatenate([expressions, identity]) if config.fit_identity else expressions
+        expressions, self.identity = np.asarray(head.expressions, np.float64), np.asarray(head.identity, np.float64)
+        self.modes = np.concatenate([expressions, self.identity]) if config.fit_identity else expressions
         self.expressions, extra = len(expressions), len(self.modes) - len(expressions)
-        self.paper, self.config = paper, config
+        # A landmark is any linear combination of vertices, so a frozen sliding contour fits in; irises are not seen.
+        self.rows = interpolation_matrix(points.corners, points.weights, len(self.mean))
+        self.weights = np.where(np.any(points.rest, axis=1), 0.0, points.landmark_weights)
+        self.weights[points.contour.landmarks] *= config.contour_weight
 
         # Where irises are among the points, they and not the detected expression say where the eyes look.
         gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
-        gaze &= len(self.layout.weights) > LANDMARK_COUNT
+        gaze &= len(self.weights) > LANDMARK_COUNT
         stiff = config.omega_r / np.where(gaze, config.gaze_deviation, config.expression_deviation) ** 2
         deviation = np.asarray(head.identity_std, np.float64)[:extra]
         bound = np.r_[np.zeros_like(stiff) if paper else stiff, np.zeros(extra)]
@@ -70,7 +67,9 @@ class Model:
         self.roots = tuple(np.sqrt(precision) for precision in precisions)
 
         if paper:
-            laplacian, mass = _graph_laplacian(faces, len(self.mean)), np.ones(len(self.mean))
+            i, j = edges(faces).T
+            adjacency = sp.coo_array((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=2 * (len(self.mean),))
+            laplacian, mass = sp.diags_array(adjacency.sum(axis=1)) - adjacency, np.ones(len(self.mean))
             omega_c, ridge = 25.0 / 100.0**2, 4.0  # the field is in mm here
         else:
             area = lumped_mass(self.mean, faces)
@@ -90,11 +89,11 @@ class Model:
         self.constant_rows = sp.csr_array(sp.block_array([[rough, moved, rest], [plain, None, None]]))
         self.constant_square = sp.csc_array(self.constant_rows.T @ self.constant_rows)
 
-
-def _graph_laplacian(faces: np.ndarray, count: int) -> sp.csr_array:
-    i, j = edges(faces).T
-    adjacency = sp.coo_array((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=(count, count))
-    return sp.csr_array(sp.diags_array(adjacency.sum(axis=1)) - adjacency)
+    def landmarks_on(self, shape: np.ndarray) -> np.ndarray:
+        """Return the landmarks on a neutral shape [k 3]: carried by the skin, but for the irises' own modes."""
+        identity = np.tensordot(self.identity, shape - self.mean, 2)
+        beyond = shape - np.tensordot(identity, self.identity, 1)
+        return self.rows @ beyond + self.points.rest + self.points.identity @ identity
 
 
 def project(points: Any, rotation: Any, translation: Any, focal: Any) -> Any:
@@ -104,17 +103,11 @@ def project(points: Any, rotation: Any, translation: Any, focal: Any) -> Any:
 
 
 def prior_residuals(coefficients: Any, mu: Any, vector: Any, zoom: Any, roots: Sequence[Any]) -> list[Any]:
-    """Return the residuals of coefficients, bounds, rotation and zoom, in arrays of NumPy or JAX.
+    """Return the residuals of coefficients about mu, of their bounds, rotation and zoom, in arrays of NumPy or JAX.
 
-    Args:
-        coefficients: Expressions and identity.
-        mu: Their expected values.
-        vector: Vector part of the rotation's quaternion.
-        zoom: Log focal scale.
-        roots: Root of each part's precision; 0 for coefficients without bounds.
+    The rotation is its quaternion's vector part, zoom the log focal scale; roots are those of each part's precision.
     """
-    beyond = coefficients - coefficients.clip(0.0, 1.0)
-    deviations = (coefficients - mu, beyond, vector, zoom)
+    deviations = (coefficients - mu, coefficients - coefficients.clip(0.0, 1.0), vector, zoom)
     return [root * deviation for root, deviation in zip(roots, deviations)]
 
 
@@ -129,16 +122,21 @@ class Reference:
     Args:
         model: Modes and priors.
         photo: One photo.
+        start: Where the fit starts; by default at the detected expression, and a pose some degrees and per cent off.
+        scale: Scale of the image residual [k]; by default that of the start.
         rows: Positions of the landmarks if they are not the layout's: a contour, frozen where it slid to.
     """
 
-    def __init__(self, model: Model, photo: Photo, *, rows: sp.csr_array | None = None):
+    def __init__(
+        self, model: Model, photo: Photo, *,
+        start: State | None = None, scale: np.ndarray | None = None, rows: sp.csr_array | None = None,
+    ):  # fmt: skip
         self.model, self.photo = model, photo
-        self.rows = model.layout.rows if rows is None else rows
+        self.rows = model.rows if rows is None else rows
         self.rows3 = sp.csr_array(sp.kron(self.rows, sp.eye_array(3)))
         self.point_modes = np.stack([self.rows @ mode for mode in model.modes], axis=2)
         self.shape_points = self.rows @ photo.shape
-        self.weights = photo.weights * model.layout.weights
+        self.weights = photo.weights * model.weights
         self.landmarks = np.where(self.weights[:, None] > 0.0, photo.landmarks, 0.0)
         extra = len(model.modes) - model.expressions
         self.mu = np.r_[np.zeros(model.expressions) if model.paper else photo.scores, np.zeros(extra)]
@@ -147,15 +145,17 @@ class Reference:
         config = model.config
         zoom = config.omega_r * (config.lambda_f if photo.focal_px is None else config.lambda_f_known)
         self.roots = (*model.roots, np.sqrt(zoom))
+        detected = State(self.mu, photo.start_rotation, photo.start_translation, 0.0, np.zeros_like(model.mean))
+        self.start = detected if start is None else start
+        self.scale = self.scale_at(self.start) if scale is None else scale
 
-    def start(self) -> State:
-        """Return the photo's start: the detected expression, a pose some degrees and per cent off."""
-        photo = self.photo
-        return State(self.mu, photo.start_rotation, photo.start_translation, 0.0, np.zeros_like(self.model.mean))
+    def units(self) -> np.ndarray:
+        """Return one over the root of the curvature at the start, for each of all unknowns."""
+        return 1.0 / np.sqrt(self.normal_equations(self.start)[0].diagonal())
 
-    def scale(self, start: State) -> np.ndarray:
+    def scale_at(self, start: State) -> np.ndarray:
         """Return ``(100 / W_eye) sqrt(w)`` [k], W_eye corrected for the start pose's foreshortening."""
-        left, right = self.model.layout.eyes
+        left, right = self.model.points.eye_corners
         seen = self.landmarks
         if not (self.weights[left] > 0.0 and self.weights[right] > 0.0):
             seen = self.project(self.shape_points, start)
@@ -165,9 +165,9 @@ class Reference:
 
     def scale_of(self, energy: float, state: State) -> np.ndarray:
         """Return the scale that gives a state an energy, for a fit whose start pose, and so W_eye, is not known."""
-        prior = self.energy(np.zeros_like(self.weights), state)
-        unit = self.energy(np.sqrt(self.weights), state) - prior
-        return np.sqrt((energy - prior) / unit * self.weights)
+        errors = self.project(self.points(state), state) - self.landmarks
+        rest = self.energy(state) - np.sum(self.image_residual(state) ** 2)
+        return np.sqrt((energy - rest) / np.sum(self.weights[:, None] * errors**2) * self.weights)
 
     def points(self, state: State) -> np.ndarray:
         """Return the landmarks on the head [k 3]."""
@@ -178,25 +178,10 @@ class Reference:
         focal = self.focal * np.exp(state.log_focal_scale)
         return project(points, state.rotation, state.translation, focal) + self.centre
 
-    def image_residual(self, scale: np.ndarray, state: State) -> np.ndarray:
-        """Return the weighted reprojection errors [k 2]."""
-        return scale[:, None] * (self.project(self.points(state), state) - self.landmarks)
-
-    def residuals(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> np.ndarray:
-        """Return all residuals, whose squares sum to the energy: image, coefficients, bounds, rotation, zoom, L d, d.
-
-        Args:
-            scale: Scale of the image residual.
-            state: Point to evaluate.
-            change: Change of the coefficients by the step that led here, for a lagged term; none at its start.
-        """
-        change = np.zeros_like(self.mu) if change is None else change
-        field = self.model.constant_rows @ np.r_[state.field.ravel(), change, np.zeros(7)]
-        return np.r_[self.photo_residuals(scale, state), field]
-
-    def photo_residuals(self, scale: np.ndarray, state: State) -> np.ndarray:
-        """Return the residuals of image and priors, which are not linear."""
-        return np.r_[self.image_residual(scale, state).ravel(), self.prior_residuals(state)]
+    def image_residual(self, state: State, which: Any = slice(None), points: np.ndarray | None = None) -> np.ndarray:
+        """Return the weighted reprojection errors [k 2] of all landmarks or of some, at their points or at others."""
+        points = self.points(state)[which] if points is None else points
+        return self.scale[which, None] * (self.project(points, state) - self.landmarks[which])
 
     def prior_residuals(self, state: State) -> np.ndarray:
         """Return the residuals of coefficients, bounds, rotation and zoom."""
@@ -204,20 +189,30 @@ class Reference:
         parts = prior_residuals(state.coefficients, self.mu, vector, state.log_focal_scale, self.roots)
         return np.concatenate([np.ravel(part) for part in parts])
 
-    def energy(self, scale: np.ndarray, state: State, *, change: np.ndarray | None = None) -> float:
+    def photo_residuals(self, state: State) -> np.ndarray:
+        """Return the residuals of image and priors, which are not linear."""
+        return np.r_[self.image_residual(state).ravel(), self.prior_residuals(state)]
+
+    def residuals(self, state: State, *, change: np.ndarray | None = None) -> np.ndarray:
+        """Return all residuals, whose squares sum to the energy: image, coefficients, bounds, rotation, zoom, L d, d.
+
+        A lagged term sees the change of the coefficients by the step that led to the state; at its start there is none.
+        """
+        change = np.zeros_like(self.mu) if change is None else change
+        field = self.model.constant_rows @ np.r_[state.field.ravel(), change, np.zeros(7)]
+        return np.r_[self.photo_residuals(state), field]
+
+    def energy(self, state: State, *, change: np.ndarray | None = None) -> float:
         """Return E of Eq. 1 to 3."""
-        return float(np.sum(self.residuals(scale, state, change=change) ** 2))
+        return float(np.sum(self.residuals(state, change=change) ** 2))
 
     def image_jacobians(
-        self, scale: np.ndarray, state: State, points: np.ndarray | None = None, modes: np.ndarray | None = None
+        self, state: State, which: Any = slice(None), points: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Differentiate the image residual by the landmarks' positions [... 2 3] and by the other unknowns [... 2 m].
-
-        The landmarks are all, or those at given points [... 3] with their modes [... 3 c].
-        """
-        turned = (self.points(state) if points is None else points) @ state.rotation.T
+        """Differentiate :meth:`image_residual` by the landmarks' points [k 2 3] and by the other unknowns [k 2 m]."""
+        turned = (self.points(state)[which] if points is None else points) @ state.rotation.T
         seen = turned * FLIP + state.translation
-        gain = scale * self.focal * np.exp(state.log_focal_scale) / seen[..., 2]
+        gain = self.scale[which] * self.focal * np.exp(state.log_focal_scale) / seen[..., 2]
         by_seen = np.zeros((*turned.shape[:-1], 2, 3))
         by_seen[..., 0, 0] = by_seen[..., 1, 1] = gain
         by_seen[..., 2] = -gain[..., None] * seen[..., :2] / seen[..., 2:]
@@ -226,8 +221,7 @@ class Reference:
         # An increment w on the left moves R p by w x R p; its product with a row is that of w with R p x row.
         by_turn = np.cross(turned[..., None, :], by_turned)
         by_zoom = gain[..., None, None] * seen[..., :2, None]
-        by_mode = by_point @ (self.point_modes if modes is None else modes)
-        return by_point, np.concatenate([by_mode, by_turn, by_seen, by_zoom], axis=-1)
+        return by_point, np.concatenate([by_point @ self.point_modes[which], by_turn, by_seen, by_zoom], axis=-1)
 
     def prior_jacobian(self, state: State) -> np.ndarray:
         """Differentiate :meth:`prior_residuals` by the other unknowns [2c + 4, m]."""
@@ -239,28 +233,25 @@ class Reference:
         by_pose = block_diag(rotation * by_turn, np.zeros((0, 3)), zoom)
         return np.asarray(block_diag(by_coefficients, by_pose))
 
-    def photo_jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
+    def photo_jacobian(self, state: State) -> sp.csr_array:
         """Differentiate :meth:`photo_residuals` by all unknowns, the field first."""
-        by_point, by_other = self.image_jacobians(scale, state)
-        blocks = sp.bsr_array((by_point, np.arange(len(scale)), np.arange(len(scale) + 1)))
-        others = np.concatenate([*by_other, self.prior_jacobian(state)])
-        by_field = sp.csr_array(blocks.tocsr() @ self.rows3)
-        by_field.resize(len(others), self.rows3.shape[1])  # pyright: ignore[reportOptionalSubscript]
-        return sp.csr_array(sp.hstack([by_field, sp.csr_array(others)]))
+        by_point, by_other = self.image_jacobians(state)
+        places = np.arange(len(by_point) + 1)
+        by_field = sp.bsr_array((by_point, places[:-1], places)).tocsr() @ self.rows3
+        by_other, of_priors = (sp.csr_array(part) for part in (np.concatenate(by_other), self.prior_jacobian(state)))
+        return sp.csr_array(sp.block_array([[by_field, by_other], [None, of_priors]]))
 
-    def jacobian(self, scale: np.ndarray, state: State) -> sp.csr_array:
+    def jacobian(self, state: State) -> sp.csr_array:
         """Differentiate :meth:`residuals` by all unknowns, the field first [r 3v + m]."""
-        return sp.csr_array(sp.vstack([self.photo_jacobian(scale, state), self.model.constant_rows]))
+        return sp.csr_array(sp.vstack([self.photo_jacobian(state), self.model.constant_rows]))
 
-    def normal_equations(
-        self, scale: np.ndarray, state: State, damping: float = 0.0
-    ) -> tuple[sp.csc_array, np.ndarray]:
+    def normal_equations(self, state: State, damping: float = 0.0) -> tuple[sp.csc_array, np.ndarray]:
         """Return ``(J'J + damping, J'r)``, the field first.
 
         Damping mu adds ``mu A`` to the field's block, and to the others' mu times the diagonal of what is left of
         their block when the field has been eliminated.
         """
-        jacobian, split = self.photo_jacobian(scale, state), state.field.size
+        jacobian, split = self.photo_jacobian(state), state.field.size
         system = sp.csc_array(self.model.constant_square + jacobian.T @ jacobian)
         if damping > 0.0:
             block = sp.csc_array(system[:split, :split] + damping * self.model.field3)
@@ -268,32 +259,25 @@ class Reference:
             reduced = system[split:, split:].toarray() - coupling.T @ factorised(block).solve(coupling)
             weighted = sp.diags_array(damping * np.diag(reduced))
             system = sp.csc_array(system + sp.block_diag([damping * self.model.field3, weighted]))
-        right = jacobian.T @ self.photo_residuals(scale, state)
+        right = jacobian.T @ self.photo_residuals(state)
         return system, right + self.model.constant_square @ np.r_[state.field.ravel(), np.zeros(len(right) - split)]
 
-    def step(self, scale: np.ndarray, state: State, *, damping: float = 0.0) -> State:
-        """Take one Gauss-Newton step of all 3v + m unknowns at once."""
-        system, right = self.normal_equations(scale, state, damping)
-        return state.moved(-factorised(system).solve(right))
+    def step(self, state: State, damping: float = 0.0) -> np.ndarray:
+        """Return the increment of one Gauss-Newton step of all 3v + m unknowns at once."""
+        system, right = self.normal_equations(state, damping)
+        return -factorised(system).solve(right)
 
-    def run(self, scale: np.ndarray, state: State, steps: int, *, tolerance: float = 0.0) -> tuple[State, list[float]]:
+    def run(self, state: State, steps: int, *, tolerance: float = 0.0) -> tuple[State, list[float]]:
         """Take steps that may not raise the energy: a rejected one damps the next, by 1/100 and then ten times more.
 
-        With a lagged term there is no one energy to fall, and every step is taken.
-
-        Args:
-            scale: Scale of the image residual.
-            state: Start.
-            steps: Largest number of steps.
-            tolerance: Relative decrease of the energy below which a taken step is the last.
-
-        Returns:
-            The last state, and the energy before the first and after each step.
+        With a lagged term there is no one energy to fall, and every step is taken. The last step taken is the first to
+        lower the energy by less than the tolerance, relative. Returned are the last state, and the energy before the
+        first and after each step.
         """
-        energies, damping = [self.energy(scale, state)], 0.0
+        energies, damping = [self.energy(state)], 0.0
         for _ in range(steps):
-            proposed = self.step(scale, state, damping=damping)
-            energy = self.energy(scale, proposed, change=proposed.coefficients - state.coefficients)
+            proposed = state.moved(self.step(state, damping))
+            energy = self.energy(proposed, change=proposed.coefficients - state.coefficients)
             if self.model.lagged or energy <= energies[-1] * (1.0 + 1e-14):
                 state, damping = proposed, 0.0 if damping < 1e-3 else damping / 10.0
                 done = energies[-1] - energy <= tolerance * energy
@@ -313,9 +297,9 @@ class Reference:
         """Return the scale of a fit of identity: the landmarks' size on P over that on the fitted neutral shape."""
         if not self.model.config.fit_identity:
             return 1.0
-        layout, head, extra = self.model.layout, self.model.head, self.model.expressions
-        grown = np.tensordot(state.coefficients[extra:], self.model.modes[extra:], 1) + state.field
-        given, fitted = (layout.on_shape(head, shape) for shape in (self.photo.shape, self.photo.shape + grown))
+        first = self.model.expressions
+        grown = np.tensordot(state.coefficients[first:], self.model.modes[first:], 1) + state.field
+        given, fitted = (self.model.landmarks_on(self.photo.shape + moved) for moved in (0.0, grown))
         return float(np.sqrt(np.var(given, axis=0).sum() / np.var(fitted, axis=0).sum()))
 
 
@@ -326,11 +310,9 @@ def frozen_contour(reference: Reference, lines: Lines, state: State) -> tuple[sp
     side only; a landmark lies at the nearest point, in the image, of the polyline through these. The second value is
     the margin of the choice on the least decided line (squared cosines).
     """
-    shape = reference.photo.shape
-    points = (lines.rows @ shape).reshape(lines.count, -1, 3)
-    beside, places = np.arange(-1, lines.count + 1), np.arange(-1, points.shape[1] + 1)
-    across = points[beside % lines.count if lines.closed else np.clip(beside, 0, lines.count - 1)]
-    along = points[:, np.clip(places, 0, points.shape[1] - 1)]
+    points = (lines.rows @ reference.photo.shape).reshape(lines.count, -1, 3)
+    across = np.pad(points, ((1, 1), (0, 0), (0, 0)), mode="wrap" if lines.closed else "edge")
+    along = np.pad(points, ((0, 0), (1, 1), (0, 0)), mode="edge")
     normals = np.cross(across[2:] - across[:-2], along[:, 2:] - along[:, :-2])
     length = np.linalg.norm(normals, axis=2)
     sight = points + state.rotation.T @ (FLIP * state.translation)
@@ -340,30 +322,21 @@ def frozen_contour(reference: Reference, lines: Lines, state: State) -> tuple[sp
     chosen = lines.rows[np.arange(lines.count) * points.shape[1] + np.array(choice)]
 
     outline = reference.project(chosen @ reference.vertices(state), state)
-    following = (np.arange(lines.count) + 1) % lines.count
-    count = lines.count if lines.closed else lines.count - 1
-    best = []
-    for landmark in reference.landmarks[lines.landmarks]:
-        side = outline[following] - outline
-        share = np.clip(np.sum((landmark - outline) * side, axis=1) / np.sum(side**2, axis=1), 0.0, 1.0)
-        away = np.linalg.norm(outline + share[:, None] * side - landmark, axis=1)[:count]
-        best.append((np.argmin(away), share[np.argmin(away)]))
-    index, share = np.array(best).T
-    first, second = index.astype(int), following[index.astype(int)]
-    slid = sp.diags_array(1.0 - share) @ chosen[first] + sp.diags_array(share) @ chosen[second]
-    anchors = reference.model.layout.rows
-    held = np.ones(len(reference.weights))
-    held[lines.landmarks] = 0.0
-    place = sp.csr_array((np.ones(len(index)), (lines.landmarks, np.arange(len(index)))), (len(held), len(index)))
-    return sp.csr_array(sp.diags_array(held) @ anchors + place @ slid), float(min(decided))
+    side = np.roll(outline, -1, axis=0) - outline
+    toward = reference.landmarks[lines.landmarks][:, None] - outline
+    share = np.clip(np.sum(toward * side, axis=2) / np.sum(side**2, axis=1), 0.0, 1.0)
+    away = np.linalg.norm(toward - share[..., None] * side, axis=2)
+    first = np.argmin(away if lines.closed else away[:, :-1], axis=1)
+    share, second = share[np.arange(len(first)), first], (first + 1) % lines.count
+    rows = sp.lil_array(reference.model.rows)
+    rows[lines.landmarks] = sp.diags_array(1.0 - share) @ chosen[first] + sp.diags_array(share) @ chosen[second]
+    return sp.csr_array(rows), float(min(decided))
 
 
 def _silhouette(cosine: np.ndarray, real: np.ndarray) -> tuple[int, float]:
     """Return the candidate of one line, and the least change of a squared cosine that would make it another.
 
-    Args:
-        cosine: Cosines between outward normals and the directions they are seen in.
-        real: False where the line has ended.
+    The cosines are those between outward normals and the directions they are seen in; the line ends where none is real.
     """
     places = np.flatnonzero(real)
     cosine = cosine[places]

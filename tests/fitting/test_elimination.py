@@ -9,21 +9,15 @@ import pytest
 import scipy.optimize
 from scipy.spatial.transform import Rotation
 
-from benchmarks.fitting.comparison import TOLERANCE_MM, cases, compare, first_unknowns, state_of, varied_photo
-from benchmarks.fitting.jax_peers import JaxProblem
-from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
+from benchmarks.fitting.comparison import TOLERANCE_MM, beyond, cases, compare, first_unknowns, state_of, varied_photo
+from benchmarks.fitting.peers import JaxProblem
+from benchmarks.fitting.problem import IMAGE_SIZE, make_photo
 from benchmarks.fitting.reference import Model, Reference
-from benchmarks.fitting.sparse_peers import Task
 from benchmarks.refinement import refined_head
 from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
 from digitaltwin.fitting import _elimination as elimination
 from digitaltwin.fitting import _steps as steps
 from digitaltwin.fitting._points import landmark_points_of
-
-
-def layout_104(head):
-    return make_layout(head, landmark_points_of(head), FitConfig.contour_weight)
-
 
 CASES = {case.name: case for case in cases()}
 
@@ -44,9 +38,9 @@ def test_every_step_is_the_full_size_sparse_step(head, name, seeds, types):
     assert len(steps) >= len(seeds)
     for step in steps:
         for dtype, difference in step.items():
-            assert not difference.beyond(dtype)
-            assert difference.energy < 0.1 * TOLERANCE_MM[dtype]
-            assert difference.rejected in ((1, 2) if CASES[name].far_off else (0,))
+            assert not beyond(difference, dtype)
+            assert difference["energy"] < 0.1 * TOLERANCE_MM[dtype]
+            assert difference["rejected"] in ((1, 2) if CASES[name].far_off else (0,))
 
 
 @pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")
@@ -55,26 +49,26 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
     import jaxopt
 
     config = FitConfig(iterations=40, fit_identity=False, sliding_contour=False)
-    model = Model(head, config, layout_104(head))
-    photo = make_photo(head, model.layout, 3, known_shape=True, missing=0.1, weighted=True)
+    model = Model(head, config, landmark_points_of(head))
+    photo = make_photo(head, model.points, 3, known_shape=True, missing=0.1, weighted=True)
     reference = Reference(model, photo)
     with jax.enable_x64(True):
         given = (jnp.asarray(photo.shape), jnp.asarray(photo.landmarks), IMAGE_SIZE)
         options = {"scores": jnp.asarray(photo.scores), "weights": jnp.asarray(photo.weights)}
-        fitter, start = make_fitter(head, config, dtype=np.float64), reference.start()
+        fitter, start = make_fitter(head, config, dtype=np.float64), reference.start
         fitted = fit(fitter, *given, **options, init=first_unknowns(fitter, start))
-        scale = reference.scale_of(float(fitted.energies[0]), start)
+        reference.scale = reference.scale_of(float(fitted.energies[0]), start)
         energy, found = float(fitted.energies[-1]), state_of(fitted)
-        assert energy == pytest.approx(reference.energy(scale, found), rel=1e-9)
+        assert energy == pytest.approx(reference.energy(found), rel=1e-9)
 
-        problem = JaxProblem(Task(model, [photo], [start], [0.0]), "float64", reduced=True)
-        seen = problem.photo(reference, scale, start)
+        problem = JaxProblem([reference], "float64", reduced=True)
+        seen = problem.photos[0]
         solver = jaxopt.LevenbergMarquardt(
             lambda x: problem.residuals(x, seen),
             maxiter=20, damping_parameter=1e-9, solver="cholesky", materialize_jac=True, tol=1e-9, xtol=1e-9,
         )  # fmt: skip
         x = jax.jit(lambda x: solver.run(x).params)(problem.first)
-        assert energy == pytest.approx(reference.energy(scale, problem.state(0, x)), rel=1e-8)
+        assert energy == pytest.approx(reference.energy(problem.state(0, x)), rel=1e-8)
 
     # SciPy differentiates the reference's own residuals, so this minimum owes nothing to anybody's derivatives.
     def moved(x):
@@ -83,7 +77,7 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
 
     def all_residuals(x):
         state = moved(x)
-        return np.r_[reference.image_residual(scale, state).ravel(), x[59:], reference.prior_residuals(state)]
+        return np.r_[reference.image_residual(state).ravel(), x[59:], reference.prior_residuals(state)]
 
     best = scipy.optimize.least_squares(all_residuals, np.zeros(59 + problem.size), method="lm", ftol=1e-11, xtol=1e-11)
     assert energy == pytest.approx(2.0 * best.cost, rel=1e-8)
@@ -94,7 +88,7 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
     rng = np.random.default_rng(0)
     for _ in range(5):
         direction = np.r_[rng.normal(size=found.field.size + 52), 0.01 * rng.normal(size=7)]
-        energies = [reference.energy(scale, found.moved(h * direction)) for h in (-1e-3, 0.0, 1e-3)]
+        energies = [reference.energy(found.moved(h * direction)) for h in (-1e-3, 0.0, 1e-3)]
         slope, curvature = (energies[2] - energies[0]) / 2e-3, (energies[2] - 2 * energies[1] + energies[0]) / 1e-6
         assert abs(slope) < 1e-4 * curvature
 
@@ -103,36 +97,34 @@ def test_the_minimum_is_that_of_scipy_and_jaxopt(head):
 @pytest.mark.parametrize("paper", [False, True])
 def test_the_reference_differentiates_what_it_measures(head, paper, lagged):
     """Its derivatives against differences, and its normal equations against J'J and J'r."""
-    model = Model(head, replace(FitConfig(), fit_identity=False), layout_104(head), paper=paper, lagged=lagged)
-    photo = make_photo(head, model.layout, 0, known_shape=True, missing=0.2, weighted=True)
+    model = Model(head, replace(FitConfig(), fit_identity=False), landmark_points_of(head), paper=paper, lagged=lagged)
+    photo = make_photo(head, model.points, 0, known_shape=True, missing=0.2, weighted=True)
     reference = Reference(model, photo)
     rng = np.random.default_rng(1)
     random = [rng.normal(size=model.mean.size), rng.normal(size=52), 0.1 * rng.normal(size=7)]
-    state = reference.start().moved(np.concatenate(random))
-    scale = reference.scale(reference.start())
-    jacobian, residuals = reference.jacobian(scale, state), reference.residuals(scale, state)
+    state = reference.start.moved(np.concatenate(random))
+    jacobian, residuals = reference.jacobian(state), reference.residuals(state)
 
-    matrix, right = reference.normal_equations(scale, state)
+    matrix, right = reference.normal_equations(state)
     # The field's own part, whose square root the Jacobian holds, is the quadratic form of Eq. 2.
-    smooth = reference.jacobian(0.0 * scale, state)[:, : model.mean.size]
+    unseen = Reference(model, photo, scale=0.0 * reference.scale)
+    smooth = unseen.jacobian(state)[:, : model.mean.size]
     assert abs(smooth.T @ smooth - model.field3).max() < 1e-9 * abs(model.field3).max()
     np.testing.assert_allclose(jacobian.T @ residuals, right, atol=1e-9 * abs(right).max())
     assert abs(jacobian.T @ jacobian - matrix).max() < 1e-9 * abs(matrix).max()
     if not lagged:  # which residuals hold at the start of a step only
         direction = np.concatenate(random)
-        ahead, behind = (reference.residuals(scale, state.moved(h * direction)) for h in (1e-6, -1e-6))
+        ahead, behind = (reference.residuals(state.moved(h * direction)) for h in (1e-6, -1e-6))
         slope = (ahead - behind) / 2e-6
         np.testing.assert_allclose(jacobian @ direction, slope, atol=1e-6 * abs(slope).max())
 
 
 def test_damping_weighs_the_field_by_its_price(head):
     """An overdamped step is a scaled gradient: ``mu A`` for the field, which then moves by ``-A^-1 J'r / mu``."""
-    model = Model(head, replace(FitConfig(), fit_identity=False), layout_104(head))
-    reference = Reference(model, make_photo(head, model.layout, 0, known_shape=True))
-    start = reference.start()
-    scale = reference.scale(start)
-    _, right = reference.normal_equations(scale, start)
-    moved = reference.step(scale, start, damping=1e9).field
+    model = Model(head, replace(FitConfig(), fit_identity=False), landmark_points_of(head))
+    reference = Reference(model, make_photo(head, model.points, 0, known_shape=True))
+    _, right = reference.normal_equations(reference.start)
+    moved = reference.start.moved(reference.step(reference.start, damping=1e9)).field
     pulled = model.field @ moved
     np.testing.assert_allclose(1e9 * pulled.ravel(), -right[: moved.size], atol=1e-5 * abs(right[: moved.size]).max())
 
@@ -141,8 +133,8 @@ def test_a_refined_head_keeps_its_landmarks(head):
     finer = refined_head(head, 2925)
     assert finer.mean.shape == (2925, 3)
     for old, new in zip(head.expressions[:3], finer.expressions[:3]):
-        before = make_layout(head, landmark_points_of(head), 1.0).rows @ np.asarray(head.mean + old)
-        after = make_layout(finer, landmark_points_of(finer), 1.0).rows @ np.asarray(finer.mean + new)
+        before = head.landmarks.interpolate(head.mean + old, head.faces)
+        after = finer.landmarks.interpolate(finer.mean + new, finer.faces)
         np.testing.assert_allclose(before, after, atol=1e-4)
 
 

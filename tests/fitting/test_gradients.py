@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.fitting.problem import IMAGE_SIZE, make_layout, make_photo
+from benchmarks.fitting.problem import IMAGE_SIZE, make_photo
 from digitaltwin.fitting import FitConfig, fit, make_fitter, mesh_points_of
 from digitaltwin.fitting._points import landmark_points_of
 
@@ -25,7 +25,7 @@ def test_derivatives_through_a_fit_are_those_of_what_it_finds(head, monkeypatch,
     monkeypatch.setattr(module, "fit_photo", module.fit_photo.__wrapped__)  # what is compiled has the scale's own code
     mesh, config = CASES[name]
     points = (mesh_points_of if mesh else landmark_points_of)(head)
-    photo = make_photo(head, make_layout(head, points, config.contour_weight), 1, known_shape=True)
+    photo = make_photo(head, points, 1, known_shape=True)
     with jax.enable_x64(True):
         fitter = make_fitter(head, config, points=points, dtype=np.float64)
         rng = np.random.default_rng(0)
