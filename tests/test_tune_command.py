@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from digitaltwin.head import load_subjects
-from digitaltwin.synthesis import SceneConfig, draw_scene
-from digitaltwin.synthesis._drawing import draw_subjects
+from digitaltwin.synthesis import SceneConfig
+from digitaltwin.synthesis._drawing import draw_scene, draw_subjects
 from digitaltwin.synthesis._pictures import oracle_detections
 from digitaltwin.synthesis._scenes import save_scene
 

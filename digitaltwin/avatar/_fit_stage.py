@@ -11,24 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.fitting import (
-    FitResult,
-    FitStatus,
-    Fitter,
-    GroupMeans,
-    MeanHead,
-    Shape,
-    fit,
-    fit_groups,
-    predict_landmarks,
-)
+from digitaltwin.fitting import FitResult, FitStatus, GroupMeans, MeanHead, Shape, fit, fit_groups, predict_landmarks
+from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._residuals import outer_eye_distance_px, reprojection_errors_px
-from digitaltwin.geometry import SurfacePoints, camera_points
+from digitaltwin.geometry import SurfacePoints
+from digitaltwin.geometry._camera import camera_points
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.head.markup import MESH_POINT_COUNT
-from digitaltwin.io import Photo
+from digitaltwin.io._images import Photo
 from digitaltwin.io._programs import UNOPTIMIZED, stored_program
-from digitaltwin.perception import FaceLandmarks
+from digitaltwin.perception._detection import FaceLandmarks
 from digitaltwin.types import InputError
 
 

@@ -23,13 +23,16 @@ from digitaltwin._stages import stage
 from digitaltwin.avatar._fit_stage import fit_face, with_expression
 from digitaltwin.avatar._report import UNUSABLE_PERCENT, doubts, make_report, residuals
 from digitaltwin.export import head_primitives, preview, write_glb
-from digitaltwin.fitting import FitConfig, FitResult, Fitter, GroupMeans, MeanHead, Shape, make_fitter
+from digitaltwin.fitting import FitConfig, FitResult, GroupMeans, MeanHead, Shape, make_fitter
+from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.head import HeadModel, load_head
-from digitaltwin.io import Photo, photo_from_array, read_image, write_image
+from digitaltwin.io import photo_from_array, read_image
 from digitaltwin.io._files import FilePath, make_folder, write_json
+from digitaltwin.io._images import Photo, write_image
 from digitaltwin.io._memory import return_large_arrays
 from digitaltwin.io._programs import note_programs_stored
-from digitaltwin.perception import FaceLandmarks, Perception, detect_landmarks, load_perception
+from digitaltwin.perception import detect_landmarks, load_perception
+from digitaltwin.perception._detection import FaceLandmarks, Perception
 from digitaltwin.render import head_meshes
 from digitaltwin.texture import (
     complete_texture,

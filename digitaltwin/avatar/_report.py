@@ -14,8 +14,8 @@ from digitaltwin.avatar._fit_stage import FittedFace
 from digitaltwin.fitting import FitResult
 from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import LEFT_EYE_OUTER, MESH_OVAL, MESH_POINT_COUNT, RIGHT_EYE_OUTER
-from digitaltwin.io import Photo
-from digitaltwin.perception import FaceLandmarks
+from digitaltwin.io._images import Photo
+from digitaltwin.perception._detection import FaceLandmarks
 from digitaltwin.perception._landmarks import load_landmark_table
 
 MAX_TURN_DEGREES = 45.0

@@ -2,7 +2,7 @@
 
     read scan -> landmarks -> skin in the head's topology -> texture -> files
 
-:func:`avatar_from_scan` runs it, :meth:`ScanAvatar.save` writes the result. Every stage is a function of its own room
+:func:`avatar_from_scan` runs it, ``ScanAvatar.save`` writes the result. Every stage is a function of its own room
 and can be called and replaced separately.
 """
 
@@ -19,8 +19,9 @@ from digitaltwin._stages import stage
 from digitaltwin._version import __version__
 from digitaltwin.export import head_primitives, write_glb
 from digitaltwin.head import HeadModel, load_head, parts_vertices
-from digitaltwin.io import read_landmarks, read_scan, save_arrays, write_image
+from digitaltwin.io import read_landmarks, read_scan, save_arrays
 from digitaltwin.io._files import FilePath, make_folder, write_json
+from digitaltwin.io._images import write_image
 from digitaltwin.registration import RegistrationConfig, find_landmarks, register_scan, scan_distances, transfer_texture
 from digitaltwin.registration._register import Registration, ScanDistances
 from digitaltwin.registration._scan_landmarks import front_camera, is_coloured, render_scan

@@ -19,8 +19,9 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from digitaltwin.geometry._laplacian import cotangent_stiffness
 from digitaltwin.geometry._surface import check_surface, refuse_where
-from digitaltwin.sparse import BlockedMatrix, block_matrix, factor_dense, factor_dissected, patches_of
-from digitaltwin.sparse._dissection import Factor
+from digitaltwin.sparse import factor_dissected
+from digitaltwin.sparse._blocked import BlockedMatrix, block_matrix, patches_of
+from digitaltwin.sparse._dissection import Factor, factor_dense
 from digitaltwin.types import InputError
 
 WEIGHT_FLOOR = 0.05

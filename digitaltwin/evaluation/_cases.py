@@ -13,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from digitaltwin.geometry import Camera, camera_points, procrustes_alignment
-from digitaltwin.head import HeadModel, Subjects, landmark_points, neutral_shape
+from digitaltwin.geometry import Camera, procrustes_alignment
+from digitaltwin.geometry._camera import camera_points
+from digitaltwin.head import HeadModel, landmark_points, neutral_shape
+from digitaltwin.head._population import Subjects
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import read_landmarks
 from digitaltwin.io.assets import asset_path
 from digitaltwin.io.meshes import read_scan
 from digitaltwin.render import render_mesh
 from digitaltwin.render._shading import flat_lighting
-from digitaltwin.synthesis import Scene, SceneConfig, SubjectAppearance, draw_scene, render_scene
-from digitaltwin.synthesis._drawing import aim_camera
+from digitaltwin.synthesis import SceneConfig, SubjectAppearance, render_scene
+from digitaltwin.synthesis._drawing import aim_camera, draw_scene
+from digitaltwin.synthesis._scene import Scene
 from digitaltwin.types import Mesh
 
 VIEWS = ("front", "turned")

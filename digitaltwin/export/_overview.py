@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from digitaltwin.geometry import Camera, camera_points
-from digitaltwin.geometry._camera import project_camera_points
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._camera import camera_points, project_camera_points
 from digitaltwin.render._colour import srgb_from_linear_on_host
 from digitaltwin.render._portrait import BACKDROP_SRGB, fitting_camera, render_portraits
 from digitaltwin.render._window import linear_window

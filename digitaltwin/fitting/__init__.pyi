@@ -2,10 +2,8 @@ from ._batch import allgather as allgather
 from ._batch import fit_batch as fit_batch
 from ._batch import process_slice as process_slice
 from ._config import FitConfig as FitConfig
-from ._config import GraphPrior as GraphPrior
 from ._epnp import epnp as epnp
 from ._fit import fit as fit
-from ._fitter import Fitter as Fitter
 from ._fitter import make_fitter as make_fitter
 from ._groups import fit_groups as fit_groups
 from ._points import mesh_points_of as mesh_points_of
@@ -14,7 +12,6 @@ from ._result import FitResult as FitResult
 from ._start import GroupMeans as GroupMeans
 from ._start import MeanHead as MeanHead
 from ._start import Shape as Shape
-from ._status import OK as OK
 from ._status import FitStatus as FitStatus
 from ._unknowns import Unknowns as Unknowns
 from ._views import fit_views as fit_views

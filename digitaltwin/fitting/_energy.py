@@ -18,7 +18,8 @@ from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._observation import Photo
 from digitaltwin.fitting._residuals import linearise
 from digitaltwin.fitting._unknowns import Unknowns, camera_of
-from digitaltwin.geometry import camera_points, project
+from digitaltwin.geometry import project
+from digitaltwin.geometry._camera import camera_points
 
 
 class PhotoModel(NamedTuple):

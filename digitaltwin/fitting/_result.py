@@ -17,7 +17,8 @@ from digitaltwin.fitting._observation import Photo
 from digitaltwin.fitting._size_gauge import size_gauge
 from digitaltwin.fitting._status import FitStatus
 from digitaltwin.fitting._unknowns import PHOTO_AXES, Unknowns, all_finite, at_rest, camera_of
-from digitaltwin.geometry import Camera, camera_points
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._camera import camera_points
 
 _FOCAL_SCALE_RANGE = 20.0
 

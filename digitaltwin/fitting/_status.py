@@ -38,6 +38,3 @@ _MESSAGES = {
     FitStatus.BEHIND_CAMERA: "part of the head would lie behind the camera",
     FitStatus.DIVERGED: "the fit did not converge",
 }
-
-OK = FitStatus.OK
-"""The status of a fit whose result can be used; the others say why it cannot."""

@@ -23,12 +23,8 @@ from jax.lax import Precision
 from jaxtyping import Array, Float
 
 from digitaltwin.fitting._elimination import Coupling, apply_coupling, dense_coupling
-from digitaltwin.solvers import (
-    conjugate_gradient,
-    factor_positive_definite,
-    solve_positive_definite,
-    solve_symmetric,
-)
+from digitaltwin.solvers import conjugate_gradient, solve_positive_definite, solve_symmetric
+from digitaltwin.solvers._linear import factor_positive_definite
 
 _MOST_DIRECT = 320
 """Points of one photo up to which S is factored."""

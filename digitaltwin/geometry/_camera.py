@@ -150,7 +150,7 @@ def camera_points(camera: Camera, points: Float[Any, "n 3"]) -> Float[Any, "n 3"
 def project(camera: Camera, points: Float[Any, "n 3"]) -> Float[Any, "n 2"]:
     """Project head-frame points into the image: ``p_px = f (x, y) / z + c``.
 
-    Points at or behind the camera's centre have no image: look at the depths of :func:`camera_points` where that
+    Points at or behind the camera's centre have no image: look at their depths, ``z`` in the camera frame, where that
     can happen.
 
     Args:

@@ -1,5 +1,4 @@
 from ._anthropometry import measure as measure
-from ._anthropometry import published as published
 from ._file import load_head as load_head
 from ._file import save_head as save_head
 from ._model import HeadModel as HeadModel
@@ -7,6 +6,5 @@ from ._model import express as express
 from ._model import landmark_points as landmark_points
 from ._model import neutral_shape as neutral_shape
 from ._model import parts_vertices as parts_vertices
-from ._population import Subjects as Subjects
 from ._population import load_subjects as load_subjects
 from ._population import select_subjects as select_subjects

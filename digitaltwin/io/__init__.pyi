@@ -1,9 +1,7 @@
 from ._arrays import load_arrays as load_arrays
 from ._arrays import save_arrays as save_arrays
-from ._images import Photo as Photo
 from ._images import photo_from_array as photo_from_array
 from ._images import read_image as read_image
-from ._images import write_image as write_image
 from ._landmark_files import LANDMARKS as LANDMARKS
 from ._landmark_files import read_landmarks as read_landmarks
 from .assets import asset_path as asset_path

@@ -17,12 +17,13 @@ from jaxtyping import Float, Int
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Camera, Similarity, SurfacePoints, camera_points, procrustes_alignment
-from digitaltwin.geometry._camera import AXIS_FLIP
+from digitaltwin.geometry import Camera, Similarity, SurfacePoints, procrustes_alignment
+from digitaltwin.geometry._camera import AXIS_FLIP, camera_points
 from digitaltwin.geometry._surface import refuse_where
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LANDMARK_COUNT
-from digitaltwin.perception import Perception, detect_landmarks, load_perception
+from digitaltwin.perception import detect_landmarks, load_perception
+from digitaltwin.perception._detection import Perception
 from digitaltwin.registration._register import MAX_PROCRUSTES_RESIDUAL, procrustes_residual
 from digitaltwin.render import rasterize
 from digitaltwin.render._zbuffer import screen_points

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from digitaltwin.geometry import Camera, camera_points
+from digitaltwin.geometry import Camera
+from digitaltwin.geometry._camera import camera_points
 from digitaltwin.head import HeadModel, express, parts_vertices
 from digitaltwin.render._head import HEAD_GLOSS, head_meshes
 from digitaltwin.render._shading import portrait_lighting, render_views

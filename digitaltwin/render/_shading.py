@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.geometry import vertex_normals
-from digitaltwin.geometry._normals import face_normals
+from digitaltwin.geometry._normals import face_normals, vertex_normals
 from digitaltwin.io._programs import FEWER_FUSIONS, stored_program
 from digitaltwin.render._colour import decode_srgb, encode_srgb
 from digitaltwin.render._zbuffer import screen_points, visible_faces

@@ -2,7 +2,6 @@ from ._blas import single_blas_thread as single_blas_thread
 from ._conjugate_gradient import conjugate_gradient as conjugate_gradient
 from ._conjugate_gradient import solve_symmetric as solve_symmetric
 from ._gauss_newton import Damping as Damping
-from ._gauss_newton import Result as Result
 from ._gauss_newton import SolverStatus as SolverStatus
 from ._gauss_newton import State as State
 from ._gauss_newton import Tolerance as Tolerance
@@ -11,5 +10,4 @@ from ._gauss_newton import run as run
 from ._gauss_newton import step as step
 from ._implicit import at_minimum as at_minimum
 from ._least_squares import least_squares as least_squares
-from ._linear import factor_positive_definite as factor_positive_definite
 from ._linear import solve_positive_definite as solve_positive_definite

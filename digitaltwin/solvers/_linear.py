@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 class ScaledFactor(NamedTuple):
-    """A Cholesky factor of ``D A D``, ``D = diag(A)^(-1/2)``; made by :func:`factor_positive_definite`."""
+    """A Cholesky factor of ``D A D``, ``D = diag(A)^(-1/2)``; made by ``factor_positive_definite``."""
 
     lower: Float[Array, "m m"]
     scale: Float[Array, " m"]

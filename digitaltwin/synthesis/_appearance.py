@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.spatial import KDTree
 
-from digitaltwin.head import HeadModel, Subjects, landmark_points
+from digitaltwin.head import HeadModel, landmark_points
+from digitaltwin.head._population import Subjects
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render._zbuffer import interpolate_fragments
 from digitaltwin.texture import apply_tone, eye_texture

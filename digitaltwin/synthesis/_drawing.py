@@ -16,7 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from digitaltwin.geometry import Camera
 from digitaltwin.geometry._camera import AXIS_FLIP
-from digitaltwin.head import HeadModel, Subjects, express, landmark_points, neutral_shape
+from digitaltwin.head import HeadModel, express, landmark_points, neutral_shape
+from digitaltwin.head._population import Subjects
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.synthesis._config import SceneConfig
 from digitaltwin.synthesis._residual import draw_residual

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from digitaltwin.geometry import camera_points
+from digitaltwin.geometry._camera import camera_points
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.head.markup import CONTOUR, LEFT_EYE_OUTER, NOSE, RIGHT_EYE_OUTER
 from digitaltwin.render import rasterize

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from digitaltwin.geometry import Camera
 from digitaltwin.head import HeadModel, load_subjects
-from digitaltwin.io import load_arrays, save_arrays, write_image
+from digitaltwin.io import load_arrays, save_arrays
+from digitaltwin.io._images import write_image
 from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.synthesis._appearance import SubjectAppearance
 from digitaltwin.synthesis._config import FORMER_SETTINGS, SceneConfig

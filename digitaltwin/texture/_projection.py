@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from digitaltwin.geometry import vertex_normals
+from digitaltwin.geometry._normals import vertex_normals
 from digitaltwin.geometry._smoothstep import smoothstep
 from digitaltwin.io._programs import LIGHT, stored_program
 from digitaltwin.render import rasterize

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from digitaltwin.head import HeadModel, Subjects, measure, published
-from digitaltwin.head._anthropometry import Measurements, published_mixture
-from digitaltwin.head._population import GENDERS
+from digitaltwin.head import HeadModel
+from digitaltwin.head._anthropometry import Measurements, measure, published, published_mixture
+from digitaltwin.head._population import GENDERS, Subjects
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.texture import apply_tone, eye_texture

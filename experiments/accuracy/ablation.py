@@ -16,12 +16,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
-from digitaltwin.fitting import FitConfig, Fitter, fit, fit_groups, make_fitter
+from digitaltwin.fitting import FitConfig, fit, fit_groups, make_fitter
+from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points
 from digitaltwin.io import read_image
-from digitaltwin.perception import Perception, detect_landmarks
-from digitaltwin.synthesis import Scene
+from digitaltwin.perception import detect_landmarks
+from digitaltwin.perception._detection import Perception
+from digitaltwin.synthesis._scene import Scene
 
 
 class Seen(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from digitaltwin.evaluation import Pair, ProtocolConfig, find_pairs
+from digitaltwin.evaluation import ProtocolConfig, find_pairs
 from digitaltwin.evaluation._accuracy import ALIGNMENTS, BASELINES, BASIS, Correspondences, Scores
 from digitaltwin.evaluation._cases import EvaluationSubject
-from digitaltwin.evaluation._protocol import PairErrors
+from digitaltwin.evaluation._protocol import Pair, PairErrors
 from digitaltwin.evaluation._scored_pairs import score_pairs
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
 from digitaltwin.geometry import IcpConfig

@@ -29,10 +29,11 @@ from digitaltwin.evaluation._cases import (
 )
 from digitaltwin.evaluation._scored_pairs import write_surface
 from digitaltwin.evaluation._statistics import CorrespondenceErrors
-from digitaltwin.head import HeadModel, Subjects, landmark_points, load_head, load_subjects, neutral_shape
+from digitaltwin.head import HeadModel, landmark_points, load_head, load_subjects, neutral_shape
+from digitaltwin.head._population import Subjects
 from digitaltwin.head.markup import ALIGNMENT
-from digitaltwin.io import write_image
 from digitaltwin.io._files import format_json, make_folder, write_bytes, write_csv, write_json
+from digitaltwin.io._images import write_image
 from digitaltwin.io._resumable import ResumableJob
 from digitaltwin.perception import load_perception
 from digitaltwin.synthesis import SceneConfig, SubjectAppearance

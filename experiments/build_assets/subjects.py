@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from digitaltwin.head import HeadModel, Subjects
+from digitaltwin.head import HeadModel
 from digitaltwin.head._calibration import calibrate, credible
-from digitaltwin.head._population import TABLE_1
+from digitaltwin.head._population import TABLE_1, Subjects
 from experiments.build_assets import head as head_asset
 from experiments.build_assets import population
 from experiments.build_assets.identity import rigid_motion

@@ -14,13 +14,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.deformation import Reference, decode, encode, make_reference, training_population
+from digitaltwin.deformation import decode, encode, make_reference, training_population
 from digitaltwin.deformation._methods import METHODS, make_heads
+from digitaltwin.deformation._reference import Reference
 from digitaltwin.deformation._sampling import assign_groups, group_shares
 from digitaltwin.deformation._tube import make_tube
 from digitaltwin.geometry._camera import camera_from_head
-from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects
-from digitaltwin.io import write_image
+from digitaltwin.head import HeadModel, load_head, load_subjects
+from digitaltwin.head._population import Subjects
+from digitaltwin.io._images import write_image
 from digitaltwin.render import portrait_lighting, render_mesh
 from digitaltwin.render._portrait import BACKDROP_SRGB, PORTRAIT_DISTANCE_MM, picture_grid
 from digitaltwin.types import Mesh

@@ -16,7 +16,7 @@ from digitaltwin.fitting._fitter import SlidingContour
 from digitaltwin.geometry import project
 from digitaltwin.head import HeadModel, landmark_points, load_head, neutral_shape
 from digitaltwin.head.markup import BROWS, CONTOUR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
-from digitaltwin.io import write_image
+from digitaltwin.io._images import write_image
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from digitaltwin.geometry import project
-from digitaltwin.head import HeadModel, Subjects, load_head, load_subjects, neutral_shape, select_subjects
+from digitaltwin.head import HeadModel, load_head, load_subjects, neutral_shape, select_subjects
 from digitaltwin.head._anthropometry import Measurements, place_calipers
-from digitaltwin.io import write_image
+from digitaltwin.head._population import Subjects
 from digitaltwin.io._files import write_json
+from digitaltwin.io._images import write_image
 from digitaltwin.io.assets import asset_path
 from digitaltwin.render import portrait_camera, render_head
 from digitaltwin.render._portrait import picture_grid

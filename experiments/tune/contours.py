@@ -9,8 +9,8 @@ from jaxtyping import Int
 from digitaltwin.evaluation._statistics import mean_and_margin
 from digitaltwin.fitting import FitConfig
 from digitaltwin.head import HeadModel
-from digitaltwin.synthesis import Scene
 from digitaltwin.synthesis._outline import outline_landmarks
+from digitaltwin.synthesis._scene import Scene
 from experiments.tune.sweeps import CONTOUR_NOISE_PERCENT, Errors, by_yaw, judge
 
 CONTOURS = {

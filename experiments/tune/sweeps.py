@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from digitaltwin.avatar._report import held_out_points
-from digitaltwin.fitting import OK, FitConfig, FitResult, Fitter, fit, fit_groups, make_fitter
-from digitaltwin.geometry import camera_points, procrustes_alignment, project
+from digitaltwin.fitting import FitConfig, FitResult, FitStatus, fit, fit_groups, make_fitter
+from digitaltwin.fitting._fitter import Fitter
+from digitaltwin.geometry import procrustes_alignment, project
+from digitaltwin.geometry._camera import camera_points
 from digitaltwin.head import HeadModel, landmark_points, neutral_shape
 from digitaltwin.head.markup import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
-from digitaltwin.synthesis import Scene
-from digitaltwin.synthesis._scene import YAW_BINS_DEG
+from digitaltwin.synthesis._scene import YAW_BINS_DEG, Scene
 
 FACTORS = (1 / 16, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 16.0)
 FEW_FACTORS = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)
@@ -153,7 +154,7 @@ def _compare(head: HeadModel, truth: Scene, result: FitResult) -> Errors:
             return over_face(jnp.sum((move.apply(found) - true) ** 2, axis=1))
 
         turned = jnp.sum(result.rotation * truth.camera.rotation)  # the trace of one times the other's inverse
-        failed = jnp.where(result.status == OK, 0.0, jnp.nan)
+        failed = jnp.where(result.status == FitStatus.OK, 0.0, jnp.nan)
         return tuple(
             value + failed
             for value in (

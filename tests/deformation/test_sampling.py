@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.deformation import PolarConfig, mix, polar_mixture
+from digitaltwin.deformation import PolarConfig
 from digitaltwin.deformation._sampling import (
     Mixture,
     assign_groups,
     group_components,
     group_shares,
+    mix,
     polar_coefficients,
+    polar_mixture,
     sample_components,
     single_subject,
 )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.evaluation import Pair, ProtocolConfig, evaluate_pair, find_pairs, group_errors
+from digitaltwin.evaluation import ProtocolConfig, evaluate_pair, find_pairs, group_errors
 from digitaltwin.evaluation._metrics import Complexity
-from digitaltwin.evaluation._protocol import PairErrors, group_complexities
+from digitaltwin.evaluation._protocol import Pair, PairErrors, group_complexities
 from digitaltwin.head import landmark_points
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.io import LANDMARKS, read_landmarks

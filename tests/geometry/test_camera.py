@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.geometry import Camera, camera_points, project
-from digitaltwin.geometry._camera import camera_from_head
+from digitaltwin.geometry import Camera, project
+from digitaltwin.geometry._camera import camera_from_head, camera_points
 
 
 def make_camera(vector=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 500.0), focal=1000.0, centre=(320.0, 240.0)):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from digitaltwin.geometry import vertex_normals
-from digitaltwin.geometry._normals import face_normals, normalize
+from digitaltwin.geometry._normals import face_normals, normalize, vertex_normals
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,15 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from digitaltwin.head import landmark_points, measure, neutral_shape, parts_vertices, published
-from digitaltwin.head._anthropometry import PUBLISHED, Measurements, place_calipers, published_mixture
+from digitaltwin.head import landmark_points, neutral_shape, parts_vertices
+from digitaltwin.head._anthropometry import (
+    PUBLISHED,
+    Measurements,
+    measure,
+    place_calipers,
+    published,
+    published_mixture,
+)
 from digitaltwin.head.markup import MOUTH, NOSE_TIP, RIGHT_EYE
 from digitaltwin.types import Mesh
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digitaltwin.head import load_subjects, measure, neutral_shape, published
-from digitaltwin.head._anthropometry import Measurements
+from digitaltwin.head import load_subjects, neutral_shape
+from digitaltwin.head._anthropometry import Measurements, measure, published
 from digitaltwin.head._calibration import calibrate, credible, measure_all
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from digitaltwin.geometry import procrustes_alignment
-from digitaltwin.head import _file, load_head, load_subjects, measure, neutral_shape, published, select_subjects
-from digitaltwin.head._anthropometry import Measurements, published_mixture
+from digitaltwin.head import _file, load_head, load_subjects, neutral_shape, select_subjects
+from digitaltwin.head._anthropometry import Measurements, measure, published, published_mixture
 from digitaltwin.head._population import DISTANCE_BOUND, ETHNICITIES, GENDERS, TABLE_1, distance, save_subjects
 from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io.assets import asset_path

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from digitaltwin.io import Photo, read_image, write_image
-from digitaltwin.io._images import encode_png, focal_from_35mm, photo_from_array
+from digitaltwin.io import read_image
+from digitaltwin.io._images import Photo, encode_png, focal_from_35mm, photo_from_array, write_image
 from digitaltwin.io.assets import asset_path
 from digitaltwin.types import InputError
 

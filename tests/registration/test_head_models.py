@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from digitaltwin.export import head_primitives
-from digitaltwin.fitting import OK, FitConfig, fit, make_fitter, predict_landmarks
+from digitaltwin.fitting import FitConfig, FitStatus, fit, make_fitter, predict_landmarks
 from digitaltwin.geometry import Camera
 from digitaltwin.geometry._topology import boundary_vertices
 from digitaltwin.head import express, landmark_points, neutral_shape, parts_vertices
@@ -300,7 +300,7 @@ def test_a_head_is_fitted_and_exported(ict_head):
     camera = Camera(jnp.float32(turn), jnp.array([10.0, -5.0, 550.0]), jnp.float32(700.0), jnp.array([320.0, 240.0]))
     landmarks = predict_landmarks(fitter, camera, neutral, expression)
     result = fit(fitter, ict_head.mean, landmarks, jnp.array([480, 640]), focal_px=700.0)
-    assert int(result.status) == OK
+    assert result.status == FitStatus.OK
     found = predict_landmarks(fitter, result.camera, result.neutral, result.expression, near=landmarks)
     assert float(jnp.linalg.norm(found - landmarks, axis=1).mean()) < 1.5
     before, after = (

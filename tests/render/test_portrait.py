@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from digitaltwin.geometry import camera_points, project
+from digitaltwin.geometry import project
+from digitaltwin.geometry._camera import camera_points
 from digitaltwin.render._portrait import PORTRAIT_DISTANCE_MM, fitting_camera, picture_grid, portrait_camera
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from digitaltwin.sparse import block_matrix, patches_of
+from digitaltwin.sparse._blocked import block_matrix, patches_of
 
 
 @pytest.mark.parametrize(("rows", "columns", "patch", "run"), [(50, 50, 7, 1), (30, 90, 30, 3), (12, 6, 1, 2)])

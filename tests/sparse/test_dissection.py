@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
-from digitaltwin.sparse import factor_dense, factor_dissected
+from digitaltwin.sparse import factor_dissected
+from digitaltwin.sparse._dissection import factor_dense
 
 
 @jax.jit

@@ -8,8 +8,8 @@ import pytest
 
 from digitaltwin.head import load_subjects
 from digitaltwin.io import load_arrays, save_arrays
-from digitaltwin.synthesis import SceneConfig, _scenes, draw_scene, make_scenes
-from digitaltwin.synthesis._drawing import NEUTRAL_SHARE, draw_expression, draw_subjects
+from digitaltwin.synthesis import SceneConfig, _scenes, make_scenes
+from digitaltwin.synthesis._drawing import NEUTRAL_SHARE, draw_expression, draw_scene, draw_subjects
 from digitaltwin.synthesis._pictures import oracle_detections
 from digitaltwin.synthesis._scene import YAW_BINS_DEG
 from digitaltwin.types import InputError
