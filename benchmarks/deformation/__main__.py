@@ -44,13 +44,13 @@ _QUICK = flags.DEFINE_bool("quick", False, "The shipped skin at batch 64; writes
 def main() -> None:
     """Measure, print and write."""
     harness.require("igl", "matplotlib")
-    from benchmarks import floors
     from benchmarks.deformation import measure
+    from benchmarks.linear_algebra import multiply_adds_per_s
     from digitaltwin.io._files import make_folder
 
     sizes, batches = (SIZES[:1], (64,)) if _QUICK.value else (SIZES, BATCHES)
     folder = None if _QUICK.value else make_folder(_OUT.value)
-    rate = floors.multiply_adds_per_s(5)
+    rate = multiply_adds_per_s(5)
     print(f"a large float32 product: {rate / 1e9:.0f} G multiply-adds/s")
     results = []
     for size in sizes:

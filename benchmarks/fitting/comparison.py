@@ -9,19 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_photo, points_of
-from benchmarks.fitting.reference import Lines, Model, Reference, frozen_contour, quaternion_of
+from benchmarks.fitting.reference import Model, Reference, frozen_contour, quaternion_of
 from digitaltwin.fitting import FitConfig, FitResult, Unknowns, fit, make_fitter
 from digitaltwin.fitting._fitter import Fitter
-from digitaltwin.fitting._points import FacePoints
-from digitaltwin.geometry._barycentric import interpolation_matrix
 from digitaltwin.head import HeadModel
 
 TOLERANCE_MM = {"float64": 1e-6, "float32": 1e-3}
+# What of that each kind of difference may have.
 SHARES = {"vertices_mm": 1.0, "correction_mm": 1.0, "translation_mm": 50.0, "rotation": 0.05, "energy": 1.0}
-"""What of the tolerance each kind of difference may have."""
 ITERATIONS = 5
-CLOSE_CALL = 1e-6
-"""Silhouettes decided by less may come out otherwise in float32, which then takes another step."""
+CLOSE_CALL = 1e-6  # silhouettes decided by less may come out otherwise in float32, which then takes another step
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,6 @@ def varied_photo(head: HeadModel, case: Case, seed: int) -> Photo:
     """Draw a random problem; its number says what it lacks."""
     lacks = {"missing": 0.2 * (seed % 2), "weighted": seed % 3 == 1, "known_shape": seed % 4 >= 2}
     return make_photo(head, points_of(head, mesh=case.mesh), seed, known_focal=case.known_focal, **lacks)
-
-
-def lines_of(fitter: Fitter, points: FacePoints) -> Lines | None:
-    """Return the candidates of a sliding contour, as the library laid them."""
-    if fitter.contour is None:
-        return None
-    count, (corners, weights) = len(fitter.contour.corners), map(np.asarray, fitter.contour[:2])
-    rows = interpolation_matrix(corners.reshape(-1, 3), weights.reshape(-1, 3), len(fitter.mean))
-    return Lines(rows, count, points.contour.landmarks, points.contour.closed)
 
 
 def one_fit(fitter: Fitter, photo: Photo, unknowns: Unknowns | None = None) -> Callable[[], FitResult]:
@@ -144,7 +132,7 @@ def compare(
     points, lagged = points_of(head, mesh=case.mesh), len(head.expressions) if config.lagged_laplacian else 0
     model = Model(head, config, points, paper=case.paper, lagged=lagged)
     fitters = {name: make_fitter(head, config, points=points, dtype=getattr(np, name)) for name in types}
-    lines = lines_of(fitters["float64"], points)
+    contour = fitters["float64"].contour
     for seed in seeds:
         photo = varied_photo(head, case, seed)
         reference = Reference(model, photo)
@@ -155,8 +143,8 @@ def compare(
         unknowns = first_unknowns(fitters["float64"], state)
         for _ in range(1 if case.far_off else ITERATIONS):
             decided = np.inf
-            if lines is not None:
-                rows, decided = frozen_contour(reference, lines, state)
+            if contour is not None:
+                rows, decided = frozen_contour(reference, *map(np.asarray, contour[:2]), state)
                 reference = Reference(model, photo, scale=scale, rows=rows)
             results = {name: one_fit(fitter, photo, unknowns)() for name, fitter in fitters.items()}
             if scale is None:  # W_eye belongs to the library's own start pose, whatever start it is given

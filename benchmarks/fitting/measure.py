@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import floors, harness
+from benchmarks import harness, linear_algebra
 from benchmarks.fitting.comparison import one_fit, state_of
 from benchmarks.fitting.peers import ITERATIONS, PEERS, REDUCED
 from benchmarks.fitting.problem import IMAGE_SIZE, Photo, State, make_photo, points_of
@@ -23,8 +23,7 @@ from digitaltwin.fitting._fitter import Fitter
 from digitaltwin.fitting._steps import is_direct
 from digitaltwin.head import HeadModel, load_head
 
-REACHED = 1e-4
-"""Relative sub-optimality up to which a solver has reached the minimum."""
+REACHED = 1e-4  # relative sub-optimality up to which a solver has reached the minimum
 
 
 class Workload(NamedTuple):
@@ -156,7 +155,7 @@ def measure(
     task: Task = apart(make_task, workload, photos)
     model, given = task.references[0].model, [reference.photo for reference in task.references]
     landmarks, columns = len(model.weights), len(model.modes) + 8
-    step = partial(in_subprocess, floors.factor_solve_ms, 2 * landmarks, columns)
+    step = partial(in_subprocess, linear_algebra.factor_solve_ms, 2 * landmarks, columns)
     floor = ITERATIONS * min(step(blas_threads=threads) for threads in (1, None))
     result: dict[str, Any] = {"vertices": len(model.mean), "landmarks": landmarks, "floor_ms": floor}
     result |= {"unknowns": model.mean.size + columns - 1, "library": {}, "peers": {}}
@@ -185,35 +184,32 @@ def measure_accelerator(workload: Workload, batches: Sequence[int], seconds: flo
     distance = np.linalg.norm(np.asarray(here.vertices) - np.asarray(there.vertices), axis=-1)
     found = {"landmarks": fitter.landmark_count, "batches": rows, "from_processor_mm": float(distance.max())}
     if is_direct(1, fitter.landmark_count):
-        steps = floors.factor_solves_per_s(2 * fitter.landmark_count, len(head.expressions) + 8, 2048)
+        steps = linear_algebra.factor_solves_per_s(2 * fitter.landmark_count, len(head.expressions) + 8, 2048)
         found["floor_heads_per_s"] = steps / ITERATIONS
     return found
 
 
 def workload_table(result: dict[str, Any]) -> str:
     """Format one workload: milliseconds a fit, and ratios to the library in the same run."""
-    own = one_head_ms(result, "digitaltwin")
-    rows = []
-    for name, entry in result["library"].items():
-        for batch, times in entry["batches"].items():
-            rows.append([*_row(f"{name}, batch {batch}", {**entry, **times}, int(batch)), ""])
-    for name, entry in result["peers"].items():
-        ratio = f"{entry['ms'] / own:.1f} times digitaltwin" if entry["reached"] else "did not reach the minimum"
-        rows.append([*_row(name, entry, 1), ratio])
+    own, floor, rows = one_head_ms(result, "digitaltwin"), result["floor_ms"], []
+    entries = [
+        (f"{name}, batch {batch}", {**entry, **times}, int(batch))
+        for name, entry in result["library"].items()
+        for batch, times in entry["batches"].items()
+    ]
+    for name, entry, batch in [*entries, *((name, entry, 1) for name, entry in result["peers"].items())]:
+        low, high = (value / batch for value in entry["ms_quartiles"])
+        times = [f"{entry['ms'] / batch:.3f}", f"{low:.3g} to {high:.3g}", f"{entry['cpu_ms'] / batch:.3f}"]
+        distance = f"{entry['suboptimality']:.1e}" if "suboptimality" in entry else ""
+        ratio = f"{entry['ms'] / own:.1f} times digitaltwin" if entry.get("reached") else "did not reach the minimum"
+        cells = [f"{entry['first_call_s']:.2f}", f"{entry['peak_mb']:.0f}", distance]
+        rows.append([name, *times, *cells, ratio if name in result["peers"] else ""])
         rows += [[f"  of which {part}", f"{ms:.1f}", *[""] * 6] for part, ms in entry.get("parts_ms", {}).items()]
     headings = ["ms a fit", "median", "quartiles", "processor", "first, s", "peak, MB", "sub-optimality", ""]
     lines = [f"{result['vertices']} vertices, {result['landmarks']} landmarks, {result['unknowns']} unknowns"]
     lines += [harness.table(headings, rows)]
     lines += [f"{name}: not measured, {why}" for name, why in result.get("missing", {}).items()]
-    floor = result["floor_ms"]
     return "\n".join([*lines, f"floor {floor:.2f} ms; digitaltwin takes {own / floor:.1f} times that"])
-
-
-def _row(name: str, entry: dict[str, Any], batch: int) -> list[str]:
-    low, high = (value / batch for value in entry["ms_quartiles"])
-    distance = f"{entry['suboptimality']:.1e}" if "suboptimality" in entry else ""
-    times = [f"{entry['ms'] / batch:.3f}", f"{low:.3g} to {high:.3g}", f"{entry['cpu_ms'] / batch:.3f}"]
-    return [name, *times, f"{entry['first_call_s']:.2f}", f"{entry['peak_mb']:.0f}", distance]
 
 
 def one_head_ms(result: dict[str, Any], name: str) -> float:

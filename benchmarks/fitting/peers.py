@@ -25,8 +25,9 @@ from jax.custom_derivatives import linear_call
 from scipy.linalg import block_diag, expm
 
 from benchmarks.fitting.problem import State
-from benchmarks.fitting.reference import Reference, factorised, prior_residuals, project, quaternion_of
+from benchmarks.fitting.reference import Reference, prior_residuals, project, quaternion_of
 from benchmarks.harness import time_calls
+from benchmarks.linear_algebra import factorised
 from digitaltwin.geometry._rotations import compose, matrix_from_quaternion
 
 ITERATIONS = 5

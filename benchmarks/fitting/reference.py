@@ -9,15 +9,15 @@ the field: coefficients, a rotation vector on the left [rad], translation [mm], 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spl
 from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 
 from benchmarks.fitting.problem import FLIP, IMAGE_SIZE, Photo, State
+from benchmarks.linear_algebra import factorised
 from digitaltwin.fitting import FitConfig
 from digitaltwin.fitting._points import FacePoints
 from digitaltwin.geometry._barycentric import interpolation_matrix
@@ -27,15 +27,6 @@ from digitaltwin.head import HeadModel
 from digitaltwin.head.markup import LANDMARK_COUNT
 
 _FRONTAL_COSINE = 0.3  # a pose turned further than this gives no scale that could be trusted
-
-
-class Lines(NamedTuple):
-    """Candidates for the points of a sliding contour, on lines across it."""
-
-    rows: sp.csr_array  # [l j v], flattened to [lj v]
-    count: int  # lines l
-    landmarks: np.ndarray  # indices of those that slide
-    closed: bool  # whether the last line neighbours the first
 
 
 class Model:
@@ -270,9 +261,8 @@ class Reference:
     def run(self, state: State, steps: int, *, tolerance: float = 0.0) -> tuple[State, list[float]]:
         """Take steps that may not raise the energy: a rejected one damps the next, by 1/100 and then ten times more.
 
-        With a lagged term there is no one energy to fall, and every step is taken. The last step taken is the first to
-        lower the energy by less than the tolerance, relative. Returned are the last state, and the energy before the
-        first and after each step.
+        With a lagged term there is no one energy to fall, and every step is taken. A step that lowers the energy by no
+        more than the tolerance, relative, is the last. Returned are the state, and the energies before and after steps.
         """
         energies, damping = [self.energy(state)], 0.0
         for _ in range(steps):
@@ -303,33 +293,40 @@ class Reference:
         return float(np.sqrt(np.var(given, axis=0).sum() / np.var(fitted, axis=0).sum()))
 
 
-def frozen_contour(reference: Reference, lines: Lines, state: State) -> tuple[sp.csr_array, float]:
+def frozen_contour(
+    reference: Reference, corners: np.ndarray, weights: np.ndarray, state: State
+) -> tuple[sp.csr_array, float]:
     """Return the landmarks' rows [k v] with the contour frozen where it slid to, seen in a state.
 
-    The silhouette of each line is the candidate seen most nearly edge-on, or an end where the line is seen from one
-    side only; a landmark lies at the nearest point, in the image, of the polyline through these. The second value is
-    the margin of the choice on the least decided line (squared cosines).
+    Candidates are means of three vertices with weights, j on each of l lines across the contour [l j 3]. The silhouette
+    of each line is the candidate seen most nearly edge-on, or an end where the line is seen from one side only; a
+    landmark lies at the nearest point, in the image, of the polyline through these. The second value is the margin of
+    the choice on the least decided line (squared cosines).
     """
-    points = (lines.rows @ reference.photo.shape).reshape(lines.count, -1, 3)
-    across = np.pad(points, ((1, 1), (0, 0), (0, 0)), mode="wrap" if lines.closed else "edge")
-    along = np.pad(points, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    model, lines = reference.model, np.arange(len(corners))
+    contour, candidates = model.points.contour, np.einsum("ljn,ljnx->ljx", weights, reference.photo.shape[corners])
+    across = np.pad(candidates, ((1, 1), (0, 0), (0, 0)), mode="wrap" if contour.closed else "edge")
+    along = np.pad(candidates, ((0, 0), (1, 1), (0, 0)), mode="edge")
     normals = np.cross(across[2:] - across[:-2], along[:, 2:] - along[:, :-2])
     length = np.linalg.norm(normals, axis=2)
-    sight = points + state.rotation.T @ (FLIP * state.translation)
+    sight = candidates + state.rotation.T @ (FLIP * state.translation)
     cosine = np.sum(normals * sight, axis=2) / np.maximum(length, 1e-30) / np.linalg.norm(sight, axis=2)
-    cosine *= np.sign(np.sum(normals * (points - points.mean(axis=(0, 1)))))  # of the outward normal
+    cosine *= np.sign(np.sum(normals * (candidates - candidates.mean(axis=(0, 1)))))  # of the outward normal
     choice, decided = zip(*(_silhouette(*line) for line in zip(cosine, length > 0.0)))
-    chosen = lines.rows[np.arange(lines.count) * points.shape[1] + np.array(choice)]
 
-    outline = reference.project(chosen @ reference.vertices(state), state)
+    corners, weights = corners[lines, choice], weights[lines, choice]
+    outline = reference.project(np.einsum("ln,lnx->lx", weights, reference.vertices(state)[corners]), state)
     side = np.roll(outline, -1, axis=0) - outline
-    toward = reference.landmarks[lines.landmarks][:, None] - outline
+    toward = reference.landmarks[contour.landmarks][:, None] - outline
     share = np.clip(np.sum(toward * side, axis=2) / np.sum(side**2, axis=1), 0.0, 1.0)
     away = np.linalg.norm(toward - share[..., None] * side, axis=2)
-    first = np.argmin(away if lines.closed else away[:, :-1], axis=1)
-    share, second = share[np.arange(len(first)), first], (first + 1) % lines.count
-    rows = sp.lil_array(reference.model.rows)
-    rows[lines.landmarks] = sp.diags_array(1.0 - share) @ chosen[first] + sp.diags_array(share) @ chosen[second]
+    first = np.argmin(away if contour.closed else away[:, :-1], axis=1)
+    share, second = share[np.arange(len(first)), first, None], (first + 1) % len(lines)
+    weights = np.hstack([(1.0 - share) * weights[first], share * weights[second]])
+    rows = sp.lil_array(model.rows)
+    rows[contour.landmarks] = interpolation_matrix(
+        np.hstack([corners[first], corners[second]]), weights, len(model.mean)
+    )
     return sp.csr_array(rows), float(min(decided))
 
 
@@ -351,9 +348,3 @@ def _silhouette(cosine: np.ndarray, real: np.ndarray) -> tuple[int, float]:
     if cosine[weakest] * others[0] < 0.0:
         return int(places[weakest]), min(float(squared[second] - squared[weakest]), by_sign)
     return int(places[end]), by_sign
-
-
-def factorised(matrix: sp.csc_array | sp.csc_matrix | sp.csr_array) -> spl.SuperLU:
-    """Factor a symmetric positive definite matrix by sparse LU, ordered to stay sparse."""
-    options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
-    return spl.splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", options=options)

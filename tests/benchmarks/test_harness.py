@@ -66,6 +66,23 @@ def test_calls_are_timed_in_turns():
     assert slow.wall_s >= 0.01
 
 
+def test_the_first_call_is_timed_apart():
+    made = []
+    found, entry = harness.time_entry([lambda: made.append("a") or len(made), lambda: made.append("b")], 0.0)
+    assert found == 1
+    assert made[:3] == ["a", "a", "b"]
+    assert entry["calls"] == len(made) - 1
+    assert entry["first_call_s"] < 1.0 < entry["peak_mb"]
+
+
+def test_axes_that_stay_empty_are_hidden(tmp_path):
+    harness.require("matplotlib")
+    with harness.figure(tmp_path / "x.png", 1, 2, (2.0, 1.0)) as axes:
+        axes[0].plot([0.0, 1.0])
+    assert [axis.get_visible() for axis in axes] == [True, False]
+    assert (tmp_path / "x.png").stat().st_size > 0
+
+
 def test_a_process_of_its_own_has_its_own_blas_threads(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     assert harness.in_subprocess(os.getenv, "OPENBLAS_NUM_THREADS", blas_threads=1) == "1"

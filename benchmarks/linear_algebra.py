@@ -1,14 +1,25 @@
-"""What a device's own libraries take for the arithmetic alone: floors that benchmarks print beside their times."""
+"""Linear algebra of several benchmarks: SciPy's sparse factor for peers, and floors beside which to read times.
+
+A floor is what a device's own libraries take for the arithmetic alone.
+"""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
 from jax.scipy.linalg import solve_triangular
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from benchmarks.harness import time_calls
+
+
+def factorised(matrix: sp.csc_array | sp.csc_matrix | sp.csr_array) -> spl.SuperLU:
+    """Factor a symmetric positive definite matrix by sparse LU, ordered to stay sparse, without pivoting."""
+    options = {"SymmetricMode": True, "DiagPivotThresh": 0.0}
+    return spl.splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", options=options)
 
 
 def multiply_adds_per_s(runs: int) -> float:
