@@ -13,6 +13,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -250,6 +251,8 @@ def in_subprocess(
 ) -> Any:
     """Call a function in a fresh process, whose peak memory, compiled programs and BLAS threads are its own.
 
+    The user's stored programs are out of its reach, so a first call compiles.
+
     Args:
         function: An importable function.
         arguments: Its arguments; they and the result must be picklable.
@@ -259,19 +262,20 @@ def in_subprocess(
     Returns:
         What the function returns; what it raises is raised here.
     """
-    variables = dict(environment or {})
-    if blas_threads is not None:
-        variables[_BLAS_THREADS] = str(blas_threads)
-    before = {name: os.environ.pop(name, None) for name in {_BLAS_THREADS, *variables}}
-    os.environ.update(variables)  # the process reads them before it imports NumPy
-    try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            return process.submit(function, *arguments).result()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    with tempfile.TemporaryDirectory() as cache:
+        variables = {"XDG_CACHE_HOME": cache, **(environment or {})}
+        if blas_threads is not None:
+            variables[_BLAS_THREADS] = str(blas_threads)
+        before = {name: os.environ.pop(name, None) for name in {_BLAS_THREADS, "JAX_COMPILATION_CACHE_DIR", *variables}}
+        os.environ.update(variables)  # the process reads them before it imports NumPy
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                return process.submit(function, *arguments).result()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 class Usage(NamedTuple):

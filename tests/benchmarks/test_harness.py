@@ -88,6 +88,8 @@ def test_a_process_of_its_own_has_its_own_blas_threads(monkeypatch):
     assert harness.in_subprocess(os.getenv, "OPENBLAS_NUM_THREADS", blas_threads=1) == "1"
     assert harness.in_subprocess(os.getenv, "OPENBLAS_NUM_THREADS") is None
     assert harness.in_subprocess(os.getenv, "SOMETHING", environment={"SOMETHING": "x"}) == "x"
+    assert harness.in_subprocess(os.getenv, "XDG_CACHE_HOME", environment={"XDG_CACHE_HOME": "x"}) == "x"
+    assert harness.in_subprocess(os.getenv, "XDG_CACHE_HOME") not in (None, os.getenv("XDG_CACHE_HOME"))
     assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
     with pytest.raises(ValueError, match="invalid literal"):
         harness.in_subprocess(int, "x")
