@@ -8,10 +8,21 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from importlib import metadata
 
 # One BLAS thread, before NumPy reads it: JAX and SciPy factor small matrices here, and threads that wait for each other
 # on a busy machine make that several times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+ACCELERATOR = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+if os.environ.get("JAX_PLATFORMS") == "cpu":
+    ACCELERATOR = False
+
+# Tests compile for longer than they run: with XLA's older way to compile fusions, and less optimised, in six tenths of
+# the time. `XLA_FLAGS= pytest` tests what every other process compiles. Only where it was tried: XLA ends a process
+# whose flags it does not know.
+if not ACCELERATOR and metadata.version("jaxlib").startswith("0.10."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 
 # The first process of the session makes the folder, before its workers start and before JAX reads where it is.
 _CACHE = None
@@ -41,8 +52,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     files = {argument.partition("::")[0] for argument in config.args}
     one_file = len(files) == 1 and all(file.endswith(".py") for file in files)
-    accelerator = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
-    if one_file or (accelerator and os.environ.get("JAX_PLATFORMS") != "cpu"):
+    if one_file or ACCELERATOR:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_WORKERS)
