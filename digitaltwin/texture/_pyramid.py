@@ -69,8 +69,8 @@ def fill(
     halved = jax.lax.optimization_barrier(halve(jnp.concatenate([weight * picture, weight], axis=-1)))
     smaller, total = halved[..., :-1], halved[..., -1:]
     # One known texel of four makes the square known.
-    below = jax.lax.optimization_barrier((smaller / jnp.maximum(total, 1e-12), jnp.minimum(4 * total, 1)))
-    rest = jax.lax.optimization_barrier(fill(*below, fallback, levels=levels - 1))
+    colour, known = jax.lax.optimization_barrier((smaller / jnp.maximum(total, 1e-12), jnp.minimum(4 * total, 1)))
+    rest = jax.lax.optimization_barrier(fill(colour, known, fallback, levels=levels - 1))
     return weight * picture + (1 - weight) * double(rest)
 
 

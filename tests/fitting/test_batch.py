@@ -62,12 +62,8 @@ save(f"process-{number}", whole)
 
 
 def start(code, folder, *rendezvous, flags=""):
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}"  # what is compared is compiled alike
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", COMMON + code, str(folder), str(STEPS), *map(str, rendezvous)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
