@@ -11,9 +11,8 @@ from digitaltwin.geometry._normals import normalize
 from digitaltwin.head import HeadModel, landmark_points, parts_vertices
 from digitaltwin.head.markup import MESH_POINT_COUNT
 from digitaltwin.perception import detect_landmarks
-from digitaltwin.render import head_meshes, render_mesh
+from digitaltwin.render import Lighting, head_meshes, render_mesh
 from digitaltwin.render._head import HEAD_GLOSS
-from digitaltwin.render._shading import Lighting
 from digitaltwin.synthesis._scene import Scene
 from digitaltwin.types import InputError
 
