@@ -160,6 +160,22 @@ def test_no_seam_where_the_photo_ends(head, layout, known):
     assert step < 1.3 * np.abs(np.diff(known, axis=0))[border[1:]].mean()
 
 
+def test_the_completion_has_the_gradient_of_finite_differences(head, layout, known):
+    projection = look(photograph(head, known, 0.0), head, layout, 0.0)
+    skin = jnp.asarray(load_skin(skin_paths()[0], size=SIZE).pixels)
+    rng = np.random.default_rng(0)
+    judged = jnp.asarray(ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE, 3)), (20, 20, 0)), jnp.float32)
+    direction = jnp.asarray(1 + ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE, 3)), (20, 20, 0)), jnp.float32)
+
+    def judge(share):
+        brighter = projection.linear_colour * (1 + share * direction)
+        return jnp.sum(judged * complete_texture(projection._replace(linear_colour=brighter), layout, skin))
+
+    step = 0.01
+    by_differences = (judge(step) - judge(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(judge)(0.0), by_differences, rtol=0.02)
+
+
 def test_islands_are_continued_past_their_borders(head, layout):
     skin = np.where(np.asarray(layout.covered)[..., None], np.full(3, 0.6, np.float32), np.zeros(3, np.float32))
     nothing = Projection(jnp.zeros((SIZE, SIZE, 3)), jnp.zeros((SIZE, SIZE)))
