@@ -103,7 +103,8 @@ def guard(main: Callable[[], int | None]) -> int:
     """Call ``main``, and turn however it ends into an exit code, with one line on stderr unless it is done."""
     with _terminable(), _plain_warnings():
         try:
-            return main() or DONE
+            with _interruptible():
+                return main() or DONE
         except InputError as error:
             print(error, file=sys.stderr)
             return UNUSABLE_INPUT
@@ -237,6 +238,41 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGINT, and again at the end of the stage in case it was lost.
+
+    Python drops, with a traceback on stderr, what is raised in a destructor or in a callback of the garbage collector,
+    of which JAX has one: an interrupt that comes just then would be one that nobody hears of.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def again(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    def report(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            reported(lost)
+
+    before, reported = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
+    sys.unraisablehook = report
+    try:
+        with listen(again):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = reported
 
 
 @contextmanager

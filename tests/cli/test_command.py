@@ -165,3 +165,28 @@ def test_help_into_a_pipe_that_closes_ends_quietly():
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+LOST_INTERRUPT = """
+import os, signal, time
+from digitaltwin._stages import stage
+from digitaltwin.cli._command import guard
+
+class Dropped:
+    def __del__(self):  # what is raised here is lost
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def work():
+    with stage({}, "first"):
+        Dropped()
+    print("went on")
+
+raise SystemExit(guard(work))
+"""
+
+
+def test_an_interrupt_in_a_destructor_ends_the_command_with_its_stage():
+    done = python(LOST_INTERRUPT)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: nothing was left half-written\n"
