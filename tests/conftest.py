@@ -14,9 +14,9 @@ from importlib import metadata
 # on a busy machine make that several times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-ACCELERATOR = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
-if os.environ.get("JAX_PLATFORMS") == "cpu":
-    ACCELERATOR = False
+ACCELERATOR = os.environ.get("JAX_PLATFORMS") != "cpu" and any(
+    importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)
+)
 
 # Tests compile for longer than they run: with XLA's older way to compile fusions, and less optimised, in six tenths of
 # the time. `XLA_FLAGS= pytest` tests what every other process compiles. Only where it was tried: XLA ends a process

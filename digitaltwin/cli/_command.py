@@ -244,8 +244,9 @@ def _terminable() -> Iterator[None]:
 def _interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGINT, and again at the end of the stage in case it was lost.
 
-    Python drops, with a traceback on stderr, what is raised in a destructor or in a callback of the garbage collector,
-    of which JAX has one: an interrupt that comes just then would be one that nobody hears of.
+    Python drops, with a traceback on stderr, what is raised in a destructor, or in a callback of the garbage collector
+    or of a weak reference. JAX has both kinds of callback, and while it traces, one interrupt in a hundred comes just
+    then (findings/jax_interrupt_lost.sh).
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
