@@ -42,7 +42,7 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-MOST_WORKERS = 8  # each holds up to 2 GB
+MOST_WORKERS = 8  # two that share all tests hold up to 4 GB each, more of them less
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

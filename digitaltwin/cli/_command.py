@@ -3,6 +3,7 @@
 Nothing here imports JAX, NumPy or Pillow, so that ``--help``, a mistyped flag and a missing file are answered at once.
 """
 
+import _thread
 import logging
 import os
 import shutil
@@ -27,6 +28,7 @@ DONE, DEFECT, UNUSABLE_INPUT, INTERRUPTED = 0, 1, 2, 130
 _HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 _PROGRAMS = "jax-programs-"
 _ABANDONED_S = 30 * 86400.0
+_AGAIN_S = 0.05  # after which what dropped an interrupt has returned
 _MIN_COMPILE_S = 0.1  # the chain has hundreds of smaller programs, which compile faster than a cache of them is kept
 
 
@@ -242,38 +244,37 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT, and again at the end of the stage in case it was lost.
+    """Interrupt once more where Python has dropped a KeyboardInterrupt.
 
-    Python drops, with a traceback on stderr, what is raised in a destructor, or in a callback of the garbage collector
-    or of a weak reference. JAX has both kinds of callback, and while it traces, one interrupt in a hundred comes just
-    then (findings/jax_interrupt_lost.sh).
+    It drops, with a traceback on stderr, what is raised in a destructor, or in a callback of the garbage collector or
+    of a weak reference. JAX has both kinds of callback, and while it traces, one interrupt in a hundred comes just then
+    (findings/jax_interrupt_lost.sh).
     """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    interrupted = threading.Event()
+    reported, timers = sys.unraisablehook, list[threading.Timer]()
 
-    def interrupt(*_: object) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
+    def report(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            reported(dropped)
+            return
+        timers.append(threading.Timer(_AGAIN_S, _interrupt_main))
+        timers[-1].start()
 
-    def again(*_: object) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-
-    def report(lost: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt):
-            reported(lost)
-
-    before, reported = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
     sys.unraisablehook = report
     try:
-        with listen(again):
-            yield
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
         sys.unraisablehook = reported
+        for timer in timers:
+            timer.cancel()
+
+
+def _interrupt_main() -> None:
+    """Send SIGINT to the main thread, which a signal also wakes; Windows has none that could."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 @contextmanager
