@@ -79,14 +79,14 @@ class _Box(NamedTuple):
 
 
 # Of the subject's left half, where the region lies on both sides: its mirror image is the other end of the caliper.
-_FOREHEAD = _Box((-0.5, 10.0, 0.0), (0.5, 26.0, 60.0))
-_SUBNASALE = _Box((-0.5, -49.0, 31.0), (0.5, -47.2, 35.0))
-_OCCIPUT = _Box((-0.5, -35.0, -200.0), (0.5, 70.0, -120.0))
-_ABOVE_EARS = _Box((40.0, 12.0, -140.0), (100.0, 90.0, 0.0))
-_TRAGION = _Box((76.5, -16.0, -58.0), (78.5, -13.0, -56.5))
-_CROWN = _Box((-0.5, 100.0, -80.0), (0.5, 130.0, -50.0))
-_ARCHES = _Box((55.0, -38.0, -38.0), (100.0, -8.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
-_WINGS = _Box((14.0, -47.0, 22.2), (20.0, -33.0, 36.0))  # the crease towards the cheek lies at z = 21
+_FOREHEAD = _Box((-0.5, 14.0, 0.0), (0.5, 30.0, 60.0))
+_SUBNASALE = _Box((-0.5, -49.1, 32.2), (0.5, -48.1, 33.2))
+_OCCIPUT = _Box((-0.5, -39.0, -200.0), (0.5, 60.0, -150.0))
+_ABOVE_EARS = _Box((42.0, 12.2, -145.0), (100.0, 97.0, 0.0))
+_TRAGION = _Box((75.2, -14.7, -62.4), (76.6, -13.3, -61.2))
+_CROWN = _Box((-0.5, 114.0, -80.0), (0.5, 130.0, -60.0))
+_ARCHES = _Box((58.0, -39.0, -41.5), (100.0, -7.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
+_WINGS = _Box((14.7, -48.4, 21.5), (18.6, -34.2, 33.9))  # behind them lies the crease towards the cheek
 
 
 @jax.jit

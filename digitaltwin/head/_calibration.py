@@ -1,4 +1,4 @@
-"""Calibration of synthetic subjects to surveys: a population's measurements get the published mean and deviation.
+"""Calibration of synthetic subjects to surveys: a population's measurements come near the published ones.
 
 Letters: n subjects, i identity components, m measures.
 """
@@ -14,6 +14,10 @@ from digitaltwin.head._population import DISTANCE_BOUND, distance
 
 ROUNDS = 4
 """Rounds of the correction: the widest place of a region may change, else one would do."""
+MEAN_TOLERANCE = 0.025
+"""How far a population's mean may stay from the published one, relative: surveys differ by as much."""
+STD_TOLERANCE = 1.25
+"""By what factor its standard deviation may: theirs holds errors of measuring, ours does not."""
 COEFFICIENT_BOUND = 4.0
 """Largest identity coefficient of a credible subject, in standard deviations."""
 
@@ -22,8 +26,9 @@ def calibrate(head: HeadModel, coefficients: Float[np.ndarray, "n i"], group: st
     """Match subjects of one group to its published measurements with the least change.
 
     Each subject's measures are moved to ``target = m* + (s* / s) (measured - m)``, m and s the mean and standard
-    deviation of these subjects, m* and s* the published ones: a broad nose stays a broad one. Of all shapes with the
-    target measures the most probable one in the subjects' own normal distribution of covariance C is
+    deviation of these subjects, m* and s* the nearest to them that are within the tolerances of the published ones: a
+    broad nose stays a broad one, and what agrees with the surveys stays as it is. Of all shapes with the target
+    measures the most probable one in the subjects' own normal distribution of covariance C is
 
         x + C J' (J C J')^-1 (target - measured),          J = d measures / d x,
 
@@ -43,10 +48,11 @@ def calibrate(head: HeadModel, coefficients: Float[np.ndarray, "n i"], group: st
     mirrored = np.asarray(head.identity)[:, np.asarray(head.mirror)] * np.array([-1, 1, 1], np.float32)
     even = np.einsum("ivx,ivx->i", np.asarray(head.identity), mirrored) > 0
     rows = [published(name, group) for name in Measurements._fields]
-    wanted_mean = np.array([row.mean_mm for row in rows])
-    wanted_std = np.array([row.std_mm for row in rows])
+    mean, std = np.array([row.mean_mm for row in rows]), np.array([row.std_mm for row in rows])
 
     measured = measure_all(head, coefficients)
+    wanted_mean = np.clip(measured.mean(0), (1 - MEAN_TOLERANCE) * mean, (1 + MEAN_TOLERANCE) * mean)
+    wanted_std = np.clip(measured.std(0, ddof=1), std / STD_TOLERANCE, STD_TOLERANCE * std)
     n = len(coefficients) - 1
     centred, spread = coefficients - coefficients.mean(0), measured - measured.mean(0)
     gain = np.linalg.solve(spread.T @ spread / n, spread.T @ centred / n) * even

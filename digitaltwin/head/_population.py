@@ -118,6 +118,25 @@ def distance(head: HeadModel, identity: ArrayLike) -> Float[np.ndarray, "*n"]:
     return np.sqrt(np.mean(deviations**2, axis=-1))
 
 
+def within_groups(head: HeadModel) -> Float[np.ndarray, "i i"]:
+    """Compute the covariance of identity coefficients within a group [mm^2].
+
+    Over everybody, groups equally weighted, coefficients are uncorrelated and have ``identity_std``; within a group they
+    lack what the groups' means ``g`` differ by: ``diag(std^2) - 1/6 sum_g g g'``. All groups have the same.
+    """
+    std, groups = (np.asarray(part, np.float64) for part in (head.identity_std, head.group_identity))
+    return np.diag(std**2) - groups.T @ groups / len(groups)
+
+
+def draw_identities(
+    head: HeadModel, rng: np.random.Generator, group: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n i"]:
+    """Draw random people of the given groups, indices into ``head.group_names``: identity coefficients [mm]."""
+    factor = np.linalg.cholesky(within_groups(head))
+    chance = rng.normal(size=(len(group), len(factor))) @ factor.T
+    return np.asarray(head.group_identity, np.float64)[np.asarray(group)] + chance
+
+
 def load_subjects(path: str | Path | None = None) -> Subjects:
     """Read subjects, by default those that ship with the package.
 

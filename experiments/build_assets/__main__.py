@@ -17,6 +17,9 @@ from experiments.build_assets import STAGES
 _WORK = flags.DEFINE_string("work", "build/assets", "Folder for downloads and intermediate pictures.")
 _OUT = flags.DEFINE_string("out", "digitaltwin/assets", "Folder the assets are written to.")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"What to build: {', '.join(STAGES)}.")
+_PEOPLE = flags.DEFINE_string(
+    "people", None, "ICT-FaceKit's folder, or the file of a head model of scans, to measure people's faces on anew."
+)
 _QUICK = flags.DEFINE_boolean("quick", False, "Build the networks only.")
 
 
@@ -27,7 +30,9 @@ def main() -> None:
         raise InputError(f"--stages: {unknown[0]} is none of {', '.join(STAGES)}.")
     from experiments.build_assets.stages import build
 
-    build(["networks"] if _QUICK.value else _STAGES.value, Path(_WORK.value), Path(_OUT.value))
+    stages = ["networks"] if _QUICK.value else _STAGES.value
+    model = Path(_PEOPLE.value) if _PEOPLE.value else None
+    build(stages, model, Path(_WORK.value), Path(_OUT.value))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ them.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,11 @@ from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
 from experiments.build_assets import population, reduction
 from experiments.build_assets.atlas import Atlas, lay_atlas
-from experiments.build_assets.identity import FACE_RADIUS_MM, identity_basis, rigid_motion, sample_population
+from experiments.build_assets.gaussian import Gaussian
+from experiments.build_assets.identity import Seats, draw_crowd, identity_basis
 from experiments.build_assets.source import Source, gather, metric_scale, sphere
+from experiments.build_assets.statistics import Statistics, linear_measures, population_statistics, slider_prior
+from experiments.build_assets.targets import FACE_RADIUS_MM, Targets, identity_targets, rigid_motion
 
 SKIN_VERTICES = 2700
 PARTS_VERTICES = 900
@@ -197,9 +201,36 @@ def symmetrise(displacements: np.ndarray, names: list[str], twins: np.ndarray) -
     return (displacements + displacements[partner][:, twins] * [-1, 1, 1]) / 2
 
 
-def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
-    """Everything of the head model but the anchors, which are measured on renders of it."""
-    rng = np.random.default_rng(0)
+@dataclass(frozen=True)
+class Cut:
+    """The reduced head: which vertices of the source are left, and how they hang together."""
+
+    data: Path
+    source: Source
+    scale: np.ndarray  # [3] mm a decimetre
+    sizes: np.ndarray  # [6] the groups' factors of size
+    skin: np.ndarray  # [v] vertices of the source
+    parts: np.ndarray  # [p]
+    skin_faces: np.ndarray  # [f 3] over the skin
+    part_faces: np.ndarray  # [q 3] over the parts
+    part_label: np.ndarray  # [p] index into ``PARTS``
+    face_part: np.ndarray  # [q]
+    corners: dict[str, np.ndarray]  # of the body's texture coordinates
+    loops: list[np.ndarray]  # the skin's openings, the neck first
+    shared: dict[int, int]  # parts vertices of the rim, and the skin's vertices there
+    seats: Seats
+    twins: np.ndarray  # [v + p] mirror image of each vertex
+    figures: dict
+    """What was measured on the way."""
+
+    @property
+    def targets(self) -> Targets:
+        """The identity targets at the vertices that are left."""
+        return identity_targets(self.source, self.scale, self.skin, self.parts)
+
+
+def cut_head(data: Path) -> Cut:
+    """Cut the head off, bring it to size and reduce it."""
     source = gather(data)
     logging.info(
         "cut: %d skin vertices, %d interior, %d targets",
@@ -208,13 +239,13 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         len(source.names),
     )
     scale, sizes, figures = metric_scale(source)
-    faces, corners, loss = reduce_parts(source, scale, rng)
+    faces, corners, loss = reduce_parts(source, scale, np.random.default_rng(0))
 
     skin = np.unique(faces["skin"])
     count = len(source.vertices)
     skin_number = np.full(count, -1)
     skin_number[skin] = np.arange(len(skin))
-    parts, part_faces, part_corners, part_label, face_part = [], [], [], [], []
+    parts, part_faces, part_label, face_part = [], [], [], []
     offset = 0
     for number, name in enumerate(PARTS):
         index = np.unique(faces[name])
@@ -222,7 +253,6 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         renumber[index] = offset + np.arange(len(index))
         parts.append(index)
         part_faces.append(renumber[faces[name]])
-        part_corners.append(corners[name])
         part_label.append(np.full(len(index), number))
         face_part.append(np.full(len(faces[name]), number))
         offset += len(index)
@@ -241,13 +271,50 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     eyes = [np.flatnonzero(part_label == PARTS.index(f"{side}_eye")) for side in ("left", "right")]
     local_faces = skin_number[faces["skin"]]
     loops = boundary_loops(local_faces, len(skin))
-    lid_loops = sorted(loops[1:], key=len)[:2]
     number = {v: i for i, v in enumerate(skin)}
     twins = np.array([number[v] for v in source.mirror[skin]])
     number = {v: len(skin) + i for i, v in enumerate(parts)}
     twins = np.concatenate([twins, [number[v] for v in source.mirror[parts]]])
-    people = sample_population(source, scale, sizes, skin, parts, eyes, sockets, lid_loops, twins, rng)
-    identity, deviation, parts_identity, groups, variance = identity_basis(people)
+    return Cut(
+        data, source, scale, sizes, skin, parts, local_faces, part_faces, part_label, face_part, corners, loops, shared,
+        Seats(eyes, sockets, sorted(loops[1:], key=len)[:2]), twins, {"metric": figures, "reduction": loss},
+    )  # fmt: skip
+
+
+def draw_statistics(cut: Cut, targets: Targets, people: Gaussian, rng: np.random.Generator) -> Statistics:
+    """Put people's faces, the surveys' skulls and MakeHuman's groups together."""
+    names = cut.source.names
+
+    def coefficients(age: float) -> np.ndarray:
+        chosen = np.array([population.group_weights(names, group, age) for group in population.GROUPS])
+        return targets.of_weights(targets.chosen(chosen, names), cut.sizes)
+
+    number_in_body = cut.source.body_vertices[np.concatenate([cut.skin, cut.parts])]
+    eyes = [len(cut.skin) + eye for eye in cut.seats.eyes]
+    return population_statistics(
+        targets,
+        linear_measures(targets, number_in_body, eyes),
+        slider_prior(targets, names, cut.sizes, rng),
+        people,
+        coefficients(population.MEAN_AGE),
+        (coefficients(1.0) - coefficients(0.0)).mean(0),
+    )
+
+
+def build_head(cut: Cut, people: Gaussian) -> tuple[dict[str, np.ndarray], dict, Atlas]:
+    """Everything of the head model but the anchors, which are measured on renders of it.
+
+    Args:
+        cut: The reduced head.
+        people: People's faces in coefficients of its targets.
+    """
+    rng, source, targets = np.random.default_rng(0), cut.source, cut.targets
+    statistics = draw_statistics(cut, targets, people, rng)
+    crowd = draw_crowd(targets, statistics, cut.seats, cut.twins, rng)
+    basis = identity_basis(targets, statistics, crowd, cut.twins)
+    skin, parts, part_label, part_faces, face_part = cut.skin, cut.parts, cut.part_label, cut.part_faces, cut.face_part
+    mean_skin, mean_parts = crowd.mean[: len(skin)], crowd.mean[len(skin) :]
+    eyes, sockets = cut.seats.eyes, cut.seats.sockets
 
     names = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("faceunits/")}
     other = {n.split("/")[-1]: i for i, n in enumerate(source.names) if n.startswith("expression/")}
@@ -255,52 +322,52 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
     def displacement(chosen: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
         """Displace skin and parts; an eyeball turns as its target turns it, without the target's distortion."""
         which = list(chosen.values())
-        moved = source.targets[which][:, np.concatenate([skin, parts])] * scale
+        moved = source.targets[which][:, np.concatenate([skin, parts])] * cut.scale
         for eye in eyes:
             rest = source.vertices[parts[eye]]
-            ball = people.mean_parts[eye]
+            ball = mean_parts[eye]
             centre = sphere(ball)[0]
             for row, target in enumerate(which):
                 rotation = rigid_motion(rest, rest + source.targets[target][parts[eye]])[0]
                 moved[row, len(skin) + eye] = (ball - centre) @ rotation.T - (ball - centre)
         for socket, _ in sockets:
             moved[:, len(skin) + socket] = 0
-        moved = symmetrise(moved, list(chosen), twins)
+        moved = symmetrise(moved, list(chosen), cut.twins)
         return moved[:, : len(skin)], moved[:, len(skin) :]
 
     expressions, parts_expressions = displacement({n: names[n] for n in ARKIT_EXPRESSIONS})
     other_expressions, parts_other = displacement(other)
 
-    layout = lay_atlas(source, corners)
-    skin_uv = np.unique(corners["skin"])
+    layout = lay_atlas(source, cut.corners)
+    skin_uv = np.unique(cut.corners["skin"])
     uv_number = np.full(len(source.uv), -1)
     uv_number[skin_uv] = np.arange(len(skin_uv))
-    parts_uv, parts_uv_faces = parts_texture_coordinates(people.mean_parts, part_faces, face_part, part_corners, layout)
+    parts_uv, parts_uv_faces = parts_texture_coordinates(mean_parts, part_faces, face_part, [cut.corners[name] for name in PARTS], layout)
 
     ball_of = {int(p): side for side, (socket, _) in zip(("left_eye", "right_eye"), sockets) for p in socket}
-    follow, weights = follow_weights(people.mean_skin, people.mean_parts, shared, ball_of, part_label, loops[1:])
-    regions = region_masks(data, people.mean_skin, local_faces, corners["skin"], source.uv, loops)
+    follow, weights = follow_weights(mean_skin, mean_parts, cut.shared, ball_of, part_label, cut.loops[1:])
+    regions = region_masks(cut.data, mean_skin, cut.skin_faces, cut.corners["skin"], source.uv, cut.loops)
     arrays = {
-        "mean": people.mean_skin,
-        "faces": local_faces,
+        "mean": mean_skin,
+        "faces": cut.skin_faces,
         "uv": layout.uv[skin_uv],
-        "uv_faces": uv_number[corners["skin"]],
+        "uv_faces": uv_number[cut.corners["skin"]],
         "expressions": expressions,
         "other_expressions": other_expressions,
-        "identity": identity,
-        "identity_deviation": deviation,
-        "group_identity": groups,
-        "parts_mean": people.mean_parts,
+        "identity": basis.skin,
+        "identity_deviation": basis.std,
+        "group_identity": basis.groups,
+        "parts_mean": mean_parts,
         "parts_faces": part_faces,
         "parts_uv": parts_uv,
         "parts_uv_faces": parts_uv_faces,
         "parts_expressions": parts_expressions,
         "parts_other_expressions": parts_other,
-        "parts_identity": parts_identity,
+        "parts_identity": basis.parts,
         "parts_follow_vertices": follow,
         "parts_follow_weights": weights,
         "parts_face_part": face_part,
-        "mirror": skin_number[source.mirror[skin]],
+        "mirror": cut.twins[: len(skin)],
         **{f"regions.{name}": mask for name, mask in regions.items()},
     }
     # The interior's two kinds look different: wet pink beside the eyes, dark in the mouth.
@@ -311,7 +378,11 @@ def build_head(data: Path) -> tuple[dict[str, np.ndarray], dict, Atlas]:
         "other_expression_names": list(other),
         "group_names": list(population.GROUPS),
         "part_names": ["mouth_sock", *PARTS[1:], "eye_sockets"],
-        "figures": {"metric": figures, "reduction": loss, "identity_variance_percent": variance},
+        "figures": {
+            **cut.figures,
+            "identity_variance_percent": basis.variance_percent,
+            "identity_of_age": basis.age.round(3).tolist(),
+        },
     }
     return arrays, names_, layout
 

