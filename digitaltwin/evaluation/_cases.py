@@ -29,7 +29,7 @@ from digitaltwin.synthesis._scene import Scene
 from digitaltwin.types import Mesh
 
 VIEWS = ("front", "turned")
-TURN_DEG = 30.0
+TURN_DEG = 25.0
 """Yaw of a turned head, to either side by turns."""
 POSE_JITTER_DEG = 5.0
 """Largest jitter of yaw, pitch and roll either way, because nobody looks straight into a lens; alike for a person's

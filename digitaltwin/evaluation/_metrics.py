@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from digitaltwin.geometry import IcpConfig, Similarity, SurfacePoints, SurfaceTree, procrustes_alignment
 from digitaltwin.geometry import icp as align_by_icp
+from digitaltwin.geometry._icp import Reverse
 from digitaltwin.types import InputError
 
 
@@ -170,7 +171,12 @@ def compare_trees(
             near = within(aligned.apply(prediction.vertices), prediction.vertex_areas)
             moved, other, start = prediction, scan, aligned
         points, normals = moved.vertices[near], moved.vertex_normals[near]
-        found = align_by_icp(points, normals, other, start, config=icp, count_borders=count_borders).similarity
+        reverse = None
+        if icp.with_scale and not icp.from_scan:  # one side alone would tell the size badly
+            reverse = Reverse(scan.vertices[scan_counts], scan.vertex_normals[scan_counts], prediction)
+        found = align_by_icp(
+            points, normals, other, start, config=icp, count_borders=count_borders, reverse=reverse
+        ).similarity
         aligned = found.inverse() if icp.from_scan else found
     placed = aligned.apply(prediction.vertices)
 

@@ -36,7 +36,7 @@ class FitConfig:
     """Whether the identity coefficients are unknowns beside the expressions, as in a classical 3D morphable model fit.
     False when the neutral shape comes from elsewhere, such as a trained decoder."""
 
-    correction_weight: float = 2.4e-4
+    correction_weight: float = 0.02
     """``omega_c lambda / a`` [mm^-4], Eq. 2: the penalty of a displacement of the correction field."""
     correction_length_mm: float = 12.0
     """``l`` in ``lambda = a^2 / l^4``, Eq. 2: the width of the bump that follows one landmark."""
@@ -48,7 +48,7 @@ class FitConfig:
 
     omega_r: float = 10.0
     """Weight of Eq. 3: expressions, rotation and focal scale."""
-    expression_deviation: float = 0.35
+    expression_deviation: float = 0.3
     """``sigma`` of Eq. 3, about the expression coefficients detected in the photo."""
     gaze_deviation: float = 1.5
     """``sigma`` of the units that turn the eyes, where the irises are seen (the face mesh): they tell it better
@@ -57,7 +57,7 @@ class FitConfig:
     """Whether ``mu`` of Eq. 3 are the scores; 0 otherwise, as printed."""
     expression_bounds: bool = True
     """Whether expressions beyond [0, 1] cost ``omega_r hinge(beta)^2 / sigma^2`` besides."""
-    omega_i: float = 4.0
+    omega_i: float = 6.0
     """Weight of ``sum ((z - z_0) / sigma_z)^2``, z the identity coefficients in millimetres, ``z_0`` those of the given
     shape, ``sigma_z`` their deviations in the population. In the units of Eq. 1 the likeliest identity has the variance
     of a landmark here: 4 for an error of 2 % of the eye distance, network and anchors together."""

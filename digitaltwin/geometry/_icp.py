@@ -59,6 +59,17 @@ class IcpConfig:
         )
 
 
+class Reverse(NamedTuple):
+    """The correspondences from the other side: points of the surface that others are aligned with."""
+
+    points: Float[np.ndarray, "m 3"]
+    """Points of the surface that stays, in its frame [mm]."""
+    normals: Float[np.ndarray, "m 3"]
+    """Unit normals there."""
+    surface: SurfaceTree
+    """The surface that is moved, as it lies before the alignment."""
+
+
 class IcpResult(NamedTuple):
     """How the iteration ended."""
 
@@ -80,6 +91,7 @@ def icp(
     *,
     config: IcpConfig | None = None,
     count_borders: bool = False,
+    reverse: Reverse | None = None,
 ) -> IcpResult:
     """Align points with a surface by iterated closest points, trimmed, point to plane.
 
@@ -88,6 +100,10 @@ def icp(
     stays as it is. With ``from_scan`` n_i is the direction from c_i to the point, so that the distances themselves are
     minimised, and they are measured in the points' unit: else a scan would shrink to nothing when the size is free.
 
+    From one side alone a size that is free is told badly: a broad face that is shrunk finds a near point for all of its
+    own, while much of the other surface is left without one. With ``reverse`` the other surface's points are drawn
+    towards the moved one's tangent planes as well, in the same step, and both sides count alike.
+
     Args:
         points: Points [n 3] of the surface that is moved [mm].
         normals: Unit normals there [n 3].
@@ -95,6 +111,7 @@ def icp(
         start: The alignment to begin with, within some ten millimetres of the truth.
         config: Numbers of the iteration.
         count_borders: Whether points count whose closest one lies on the surface's border.
+        reverse: The correspondences from the other side; not with ``from_scan``.
 
     Returns:
         The similarity, that of the start included, and how well it fits.
@@ -116,32 +133,75 @@ def icp(
     trimmed iterative closest point algorithm, ICPR 2002.
     """
     config = IcpConfig() if config is None else config
+    if config.from_scan and reverse is not None:
+        raise InputError("reverse: is not used with from_scan, whose distances are those of one side.")
     similarity, rms, made, converged = start, np.inf, 0, False
-    counts = np.ones(len(points), bool)
+    counts = [np.ones(len(points), bool), np.ones(0 if reverse is None else len(reverse.points), bool)]
     while made < config.iterations and not converged:
         made += 1
-        moved = similarity.apply(points)
-        targets, closest = surface.closest(moved)
-        planes = surface.smooth_normals(closest)  # those of faces jump, and points then never come to rest
-        if made <= config.fixed_after:
-            counts = _corresponding(moved, normals @ similarity.rotation.T, planes, targets, config)
-            if not count_borders:
-                counts &= ~surface.on_rim(closest)
-        if counts.sum() < 10:
+        chosen = counts if made > config.fixed_after else [None, None]
+        pairs = [_match(points, normals, surface, similarity, chosen[0], config, count_borders=count_borders)]
+        if reverse is not None:
+            back = similarity.inverse()
+            found = _match(
+                reverse.points, reverse.normals, reverse.surface, back, chosen[1], config, count_borders=count_borders
+            )
+            # What moves is the closest point on the moved surface, and the plane is its own.
+            planes = found.planes @ similarity.rotation.T
+            pairs.append(_Pairs(similarity.apply(found.targets), planes, reverse.points, found.counts))
+        counts = [pair.counts for pair in pairs]
+        if min(map(np.count_nonzero, counts)) < 10:
             raise InputError(
-                f"surfaces: only {counts.sum()} of {len(points)} points lie over one another after the rough "
+                f"surfaces: only {counts[0].sum()} of {len(points)} points lie over one another after the rough "
                 "alignment; check the landmarks, the units and the orientation of the faces."
             )
         unit = similarity.scale if config.from_scan else 1.0
-        if config.from_scan:
-            away = moved - targets
-            distance = np.linalg.norm(away, axis=1, keepdims=True)
-            planes = np.where(distance > 1e-9 * unit, away / np.maximum(distance, 1e-300), planes)
-        gaps = np.sum(planes * (moved - targets), axis=1)
-        rms = float(np.sqrt(np.mean(gaps[counts] ** 2))) / unit
-        similarity = similarity.then(_small_motion(moved[counts], planes[counts], gaps[counts], config))
-        converged = bool(np.abs(similarity.apply(points) - moved).max() < config.tolerance_mm * unit)
+        moved, planes, gaps, weights = (np.concatenate(part) for part in zip(*map(_equation, pairs)))
+        rms = float(np.sqrt(np.average(gaps**2, weights=weights))) / unit
+        before = similarity.apply(points)
+        similarity = similarity.then(_small_motion(moved, planes, gaps, weights, config))
+        converged = bool(np.abs(similarity.apply(points) - before).max() < config.tolerance_mm * unit)
     return IcpResult(similarity, rms, made, converged)
+
+
+class _Pairs(NamedTuple):
+    """Points that move, and the planes and places they are drawn to."""
+
+    moved: Float[np.ndarray, "n 3"]
+    planes: Float[np.ndarray, "n 3"]
+    targets: Float[np.ndarray, "n 3"]
+    counts: Bool[np.ndarray, " n"]
+
+
+def _match(
+    points: np.ndarray,
+    normals: np.ndarray,
+    surface: SurfaceTree,
+    similarity: Similarity,
+    counts: np.ndarray | None,
+    config: IcpConfig,
+    *,
+    count_borders: bool,
+) -> _Pairs:
+    """Find the closest points on a surface, and which of them count unless that is given."""
+    moved = similarity.apply(points)
+    targets, closest = surface.closest(moved)
+    planes = surface.smooth_normals(closest)  # those of faces jump, and points then never come to rest
+    if counts is None:
+        counts = _corresponding(moved, normals @ similarity.rotation.T, planes, targets, config)
+        if not count_borders:
+            counts &= ~surface.on_rim(closest)
+    if config.from_scan:
+        away = moved - targets
+        distance = np.linalg.norm(away, axis=1, keepdims=True)
+        planes = np.where(distance > 1e-9 * similarity.scale, away / np.maximum(distance, 1e-300), planes)
+    return _Pairs(moved, planes, targets, counts)
+
+
+def _equation(pairs: _Pairs) -> tuple[np.ndarray, ...]:
+    """The points that count, their planes, gaps and weights; the weights of a side sum to 1."""
+    moved, planes, targets = (part[pairs.counts] for part in pairs[:3])
+    return moved, planes, np.sum(planes * (moved - targets), axis=1), np.full(len(moved), 1.0 / len(moved))
 
 
 def _corresponding(
@@ -155,16 +215,19 @@ def _corresponding(
     return alike & (distance <= np.quantile(distance[alike], 1.0 - config.trimmed))
 
 
-def _small_motion(points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, config: IcpConfig) -> Similarity:
+def _small_motion(
+    points: np.ndarray, planes: np.ndarray, gaps: np.ndarray, weights: np.ndarray, config: IcpConfig
+) -> Similarity:
     """The motion that closes the gaps best, to first order; about the points' middle, where it is well conditioned."""
-    middle = points.mean(axis=0)
+    middle = weights @ points / weights.sum()
     arms = points - middle
-    size = np.sqrt(np.mean(np.sum(arms**2, axis=1)))
+    size = np.sqrt(weights @ np.sum(arms**2, axis=1) / weights.sum())
     columns = [np.cross(arms, planes) / size, planes]
     if config.with_scale:
         growing = np.sum(arms * planes, axis=1) - (gaps if config.from_scan else 0.0)  # of gaps in the points' unit
         columns.append(growing[:, None] / size)
-    solution = np.linalg.lstsq(np.concatenate(columns, axis=1), -gaps, rcond=1e-6)[0]
+    root = np.sqrt(weights)
+    solution = np.linalg.lstsq(root[:, None] * np.concatenate(columns, axis=1), -root * gaps, rcond=1e-6)[0]
     turn = Rotation.from_rotvec(solution[:3] / size).as_matrix()
     scale = float(np.exp(solution[6] / size)) if config.with_scale else 1.0
     return Similarity(scale, turn, middle + solution[3:6] - scale * turn @ middle)

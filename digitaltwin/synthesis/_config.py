@@ -17,14 +17,14 @@ class SceneConfig:
 
     Example:
         >>> SceneConfig(count=8).residual_mm
-        1.5
+        0.8
     """
 
     count: int = 120
     """Scenes; every other one shows a test subject."""
     seed: int = 0
     """Seed of everything that is drawn at random."""
-    residual_mm: float = 1.5
+    residual_mm: float = 0.8
     """Root mean square over the face of the out-of-basis residual: what the identity basis lacks of a person."""
     rigid_motion_free: bool = False
     """Whether the residual is freed of the face's rigid motion, which makes up half of it and which no comparison of

@@ -20,6 +20,7 @@ _STAGES = flags.DEFINE_list("stages", list(STAGES), f"What to build: {', '.join(
 _PEOPLE = flags.DEFINE_string(
     "people", None, "ICT-FaceKit's folder, or the file of a head model of scans, to measure people's faces on anew."
 )
+_ANCHORS = flags.DEFINE_boolean("measure_anchors", False, "Measure where landmarks lie anew, on renders of the head.")
 _QUICK = flags.DEFINE_boolean("quick", False, "Build the networks only.")
 
 
@@ -32,7 +33,7 @@ def main() -> None:
 
     stages = ["networks"] if _QUICK.value else _STAGES.value
     model = Path(_PEOPLE.value) if _PEOPLE.value else None
-    build(stages, model, Path(_WORK.value), Path(_OUT.value))
+    build(stages, model, Path(_WORK.value), Path(_OUT.value), anew=_ANCHORS.value)
 
 
 if __name__ == "__main__":

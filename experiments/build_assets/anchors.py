@@ -2,24 +2,25 @@
 
 Random heads with random skins, expressions and poses are rendered; the network places its 468 points in each picture;
 a ray through each point meets the head at a face and barycentric weights, which name one point of the *mean* head. The
-medians over the pictures, made symmetric and put back onto the skin, are the anchors. Points of the lid margins and of
-the inner lips are then moved to the nearest point of the edge loops they mean.
+medians over the pictures, made symmetric and put back onto the skin, are the anchors. Points of the lid margins are then
+moved to the nearest point of the edge loops they mean, points of the inner lips to the lines along which lips touch.
 """
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import trimesh
 from absl import logging
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
+from digitaltwin.geometry import SurfacePoints
 from digitaltwin.geometry._rotations import matrix_from_rotation_vector
-from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head import HeadModel, express, neutral_shape, parts_vertices
 from digitaltwin.head.markup import (
     INTERIOR_PARTS,
@@ -34,12 +35,17 @@ from digitaltwin.head.markup import (
     MOUTH,
     RIGHT_EYE,
 )
+from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.perception import detect_landmarks
 from digitaltwin.perception._landmarks import landmarks_from_mesh
 from digitaltwin.render import portrait_lighting, rasterize, render_mesh
 from digitaltwin.render._zbuffer import screen_points
 from digitaltwin.types import InputError, Mesh
+from experiments.build_assets.lips import lip_seal
 
+FIGURES = Path(__file__).with_name("anchors.npz")
+"""The anchors that ship. They define where landmarks lie, so they stay when the population changes: they were measured
+on heads of MakeHuman's sliders. What the networks find elsewhere, in this view or that, is their bias."""
 PICTURES = 90
 SIZE_PX = 512
 DISTANCE_MM = 650.0
@@ -47,6 +53,13 @@ FOCAL_PX = 1150.0
 MAX_YAW, MAX_PITCH = 0.40, 0.15
 SEARCH_PX = 14  # how far from a point outside the skin the nearest skin pixel may be
 EXPRESSION_SHARE = 0.06  # mean strength: enough to move the lips, too little to leave the neutral face
+
+
+class LipRim(NamedTuple):
+    """The line along which a lip touches the other, and the lip's skin."""
+
+    points: np.ndarray  # [c 3] from the right corner of the mouth to the left
+    faces: np.ndarray  # numbers of the lip's faces
 
 
 @dataclass
@@ -149,13 +162,14 @@ def mirror_pairs(points: np.ndarray) -> np.ndarray:
     return np.asarray(KDTree(points).query(points * [-1, 1, 1])[1])
 
 
-def on_skin(head: HeadModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest face and barycentric weights on the mean skin."""
-    surface = trimesh.Trimesh(np.asarray(head.mean), np.asarray(head.faces), process=False)
+def on_skin(head: HeadModel, points: np.ndarray, *, faces: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest face, one of those numbered ``faces`` or any, and barycentric weights on the mean skin."""
+    faces = np.arange(len(head.faces)) if faces is None else faces
+    surface = trimesh.Trimesh(np.asarray(head.mean), np.asarray(head.faces)[faces], process=False)
     nearest, _, face = trimesh.proximity.closest_point(surface, points)
     weights = trimesh.triangles.points_to_barycentric(surface.triangles[face], nearest)
     weights = np.clip(weights, 0, 1)
-    return face, weights / weights.sum(1, keepdims=True)
+    return faces[face], weights / weights.sum(1, keepdims=True)
 
 
 def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,23 +194,25 @@ def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.n
     return face[best], weights
 
 
-def lip_loops(head: HeadModel, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the mouth's border at its corners into the upper and the lower lip's.
+def where_lips_meet(head: HeadModel, mouth: np.ndarray) -> tuple[LipRim, LipRim]:
+    """Find the lines along which the upper and the lower lip touch; ``mouth`` is the border of the skin within."""
+    mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
+    seal = lip_seal(mean, faces, mouth, np.asarray(head.mirror))
+    return tuple(
+        LipRim(mean[rim], np.flatnonzero((seal.side[faces] == side).all(1)))
+        for rim, side in ((seal.upper, 1.0), (seal.lower, -1.0))
+    )
 
-    A closed mouth brings both to the same place, so they are told apart by what the jaw moves.
+
+def on_lip(head: HeadModel, rim: LipRim, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Point of a lip's own skin, as a face and barycentric weights, nearest to the rim beside each of some points.
+
+    A closed mouth brings both lips to the same place, so each has only its own faces to choose from.
     """
-    faces = np.asarray(head.faces)
-    border = boundary_edges(faces)
-    border = border[np.isin(border, mouth).all(1)]
-    corners = [mouth[np.asarray(head.mean)[mouth, 0].argmin()], mouth[np.asarray(head.mean)[mouth, 0].argmax()]]
-    inner = border[~np.isin(border, corners).any(1)]
-    count = len(head.mean)
-    label = connected_components(coo_matrix((np.ones(len(inner)), inner.T), (count, count)), directed=False)[1]
-    rest = mouth[~np.isin(mouth, corners)]
-    drop = -np.asarray(head.expressions)[head.expression_names.index("jawOpen")][:, 1]
-    arcs = sorted((rest[label[rest] == k] for k in np.unique(label[rest])), key=lambda arc: drop[arc].mean())
-    upper, lower = (np.concatenate([arc, corners]) for arc in arcs)
-    return upper, lower
+    along = np.clip(points[:, 0], rim.points[0, 0], rim.points[-1, 0])
+    places = np.stack([np.interp(along, rim.points[:, 0], rim.points[:, k]) for k in range(3)], axis=1)
+    face, weights = on_skin(head, places, faces=rim.faces)
+    return face, weights
 
 
 def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror: np.ndarray) -> tuple[dict, dict]:
@@ -209,27 +225,20 @@ def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror
         mirror: Left-right mirror image [468] of each mesh point.
 
     Returns:
-        Arrays to merge into the head's, and figures [mm] for its metadata.
+        Anchors by name, and figures [mm] for the metadata.
     """
     mean = np.asarray(head.mean)
-    arrays, figures = {}, {}
+    anchors, figures = {}, {}
     mouth = max(loops, key=len)
-    upper, lower = lip_loops(head, mouth)
     eyes = {np.sign(mean[loop, 0].mean()): loop for loop in loops if loop is not mouth}
     for name, points, partner in (("mesh_points", hits.mesh, mirror), ("landmarks", hits.landmarks, LANDMARK_MIRROR)):
         median = np.nanmedian(points, 0)
         median = (median + median[partner] * [-1, 1, 1]) / 2
         face, weights = on_skin(head, median)
-        if name == "mesh_points":
-            snapped = [(np.array(MESH_LEFT_EYE), eyes[1.0]), (np.array(MESH_RIGHT_EYE), eyes[-1.0])]
-            lips = np.array(MESH_INNER_LIPS)
-            snapped += [(lips[:11], upper), (lips[11:], lower)]
-        else:
-            snapped = [(LEFT_EYE, eyes[1.0]), (RIGHT_EYE, eyes[-1.0])]
-            snapped += [(MOUTH[12:17], upper), (MOUTH[17:], lower)]
-        for which, loop in snapped:
-            face[which], weights[which] = on_loop(head, loop, median[which])
-        arrays[f"{name}.faces"], arrays[f"{name}.barycentric"] = face, weights
+        lids = (MESH_LEFT_EYE, MESH_RIGHT_EYE) if name == "mesh_points" else (LEFT_EYE, RIGHT_EYE)
+        for which, side in zip(map(np.array, lids), (1.0, -1.0)):
+            face[which], weights[which] = on_loop(head, eyes[side], median[which])
+        anchors[name] = SurfacePoints(face, weights)
         deviation = np.linalg.norm(points - median, axis=2)
         frontal = np.abs(hits.yaw) < 0.05
         figures[name] = {
@@ -244,8 +253,54 @@ def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror
                 "spread_frontal_median_mm": round(float(np.nanmedian(oval[frontal])), 2),
                 "spread_turned_median_mm": round(float(np.nanmedian(oval[~frontal])), 2),
             }
-    assert len(arrays["landmarks.faces"]) == LANDMARK_COUNT
-    return arrays, figures
+    assert len(anchors["landmarks"].faces) == LANDMARK_COUNT
+    return anchors, figures
+
+
+def with_lips(head: HeadModel, anchors: dict[str, SurfacePoints], mouth: np.ndarray) -> dict[str, SurfacePoints]:
+    """Move the anchors of the inner lips to the lines along which the lips touch."""
+    upper, lower = where_lips_meet(head, mouth)
+    mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
+    lips = np.array(MESH_INNER_LIPS)
+    moved = {}
+    for name, rims in (
+        ("landmarks", ((MOUTH[12:17], upper), (MOUTH[17:], lower))),
+        ("mesh_points", ((lips[:11], upper), (lips[11:], lower))),
+    ):
+        points = anchors[name]
+        face, weights = points.faces.copy(), points.barycentric.astype(np.float64)
+        places = points.interpolate(mean, faces)
+        for which, rim in rims:
+            face[which], weights[which] = on_lip(head, rim, places[which])
+        moved[name] = SurfacePoints(face, weights)
+    return moved
+
+
+def save_anchors(path: Path, head: HeadModel, anchors: dict[str, SurfacePoints], figures: dict) -> None:
+    """Write anchors and the figures of how they were found, for heads with the same triangles."""
+    arrays = {f"{name}.{part}": array for name, points in anchors.items() for part, array in points._asdict().items()}
+    arrays = {name: array.astype(np.float32 if array.dtype.kind == "f" else np.int32) for name, array in arrays.items()}
+    save_arrays(path, arrays, {"figures": figures, "faces": _digest(head)})
+
+
+def load_anchors(path: Path, head: HeadModel) -> tuple[dict[str, SurfacePoints], dict]:
+    """Read anchors, and the figures of how they were found.
+
+    Raises:
+        ValueError: They are of other triangles.
+    """
+    arrays, metadata = load_arrays(path)
+    if metadata["faces"] != _digest(head):
+        raise ValueError(f"{path}: holds anchors on other triangles than the head's; measure them by --measure_anchors")
+    anchors = {
+        name: SurfacePoints(arrays[f"{name}.faces"], arrays[f"{name}.barycentric"])
+        for name in ("landmarks", "mesh_points")
+    }
+    return anchors, metadata["figures"]
+
+
+def _digest(head: HeadModel) -> str:
+    return hashlib.sha256(np.ascontiguousarray(head.faces, np.int32).tobytes()).hexdigest()
 
 
 def plain_eye(size: int = 128) -> np.ndarray:

@@ -26,7 +26,7 @@ from experiments.build_assets.gaussian import Gaussian
 from experiments.build_assets.identity import Seats, draw_crowd, identity_basis
 from experiments.build_assets.source import Source, gather, metric_scale, sphere
 from experiments.build_assets.statistics import Statistics, linear_measures, population_statistics, slider_prior
-from experiments.build_assets.targets import FACE_RADIUS_MM, Targets, identity_targets, rigid_motion
+from experiments.build_assets.targets import FACE_RADIUS_MM, Mouth, Targets, identity_targets, rigid_motion
 
 SKIN_VERTICES = 2700
 PARTS_VERTICES = 900
@@ -226,7 +226,9 @@ class Cut:
     @property
     def targets(self) -> Targets:
         """The identity targets at the vertices that are left."""
-        return identity_targets(self.source, self.scale, self.skin, self.parts)
+        opening = max(self.loops[1:], key=len)
+        mouth = Mouth(self.skin_faces, opening, self.twins[: len(self.skin)], self.shared)
+        return identity_targets(self.source, self.scale, self.skin, self.parts, mouth)
 
 
 def cut_head(data: Path) -> Cut:
@@ -342,7 +344,9 @@ def build_head(cut: Cut, people: Gaussian) -> tuple[dict[str, np.ndarray], dict,
     skin_uv = np.unique(cut.corners["skin"])
     uv_number = np.full(len(source.uv), -1)
     uv_number[skin_uv] = np.arange(len(skin_uv))
-    parts_uv, parts_uv_faces = parts_texture_coordinates(mean_parts, part_faces, face_part, [cut.corners[name] for name in PARTS], layout)
+    parts_uv, parts_uv_faces = parts_texture_coordinates(
+        mean_parts, part_faces, face_part, [cut.corners[name] for name in PARTS], layout
+    )
 
     ball_of = {int(p): side for side, (socket, _) in zip(("left_eye", "right_eye"), sockets) for p in socket}
     follow, weights = follow_weights(mean_skin, mean_parts, cut.shared, ball_of, part_label, cut.loops[1:])

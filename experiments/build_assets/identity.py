@@ -138,6 +138,4 @@ def identity_basis(targets: Targets, statistics: Statistics, crowd: Crowd, twins
     moved = (crowd.heads[:, n:] - crowd.mean[n:]).reshape(len(crowd.heads), -1)
     parts = np.linalg.lstsq(coefficients, moved, rcond=None)[0]
     projected = offsets.reshape(len(offsets), -1) @ basis.T
-    return Basis(
-        basis.reshape(count, n, 3), std, parts.reshape(count, -1, 3), projected[:-1], projected[-1], shares
-    )
+    return Basis(basis.reshape(count, n, 3), std, parts.reshape(count, -1, 3), projected[:-1], projected[-1], shares)

@@ -24,7 +24,9 @@ from experiments.build_assets.targets import Targets, rigid_motion, without_rigi
 
 FIGURES = Path(__file__).with_name("people.npz")
 NOISE_MM = 0.3  # of a coordinate: what the targets cannot follow; less, and coefficients grow without a gain
-SOURCE = "ICT-FaceKit light model (ICT-VGL/ICT-FaceKit, FaceXModel), MIT, (c) 2020 USC Institute for Creative Technologies"
+SOURCE = (
+    "ICT-FaceKit light model (ICT-VGL/ICT-FaceKit, FaceXModel), MIT, (c) 2020 USC Institute for Creative Technologies"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def measure_people(targets: Targets, faces: Faces, prior: Gaussian) -> Gaussian:
     mean = prior.mean + fit_coefficients(
         face, prior.covariance, offset[targets.face].ravel() - prior.mean @ face, NOISE_MM
     )
-    modes = fit_coefficients(face, prior.covariance, faces.modes[:, targets.face].reshape(len(faces.modes), -1), NOISE_MM)
+    modes = fit_coefficients(
+        face, prior.covariance, faces.modes[:, targets.face].reshape(len(faces.modes), -1), NOISE_MM
+    )
     return Gaussian(mean, modes.T @ modes)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head import load_head, save_head
 from digitaltwin.head._model import head_from_arrays
 from digitaltwin.head._population import save_subjects
@@ -115,10 +116,9 @@ def build_head_and_skins(cut: head_asset.Cut, skin_sources: Path, out: Path, sta
     save_head(head_from_arrays(arrays, names), out / "head.npz", metadata=metadata)
 
 
-def build_anchors(task: Path, work: Path, out: Path) -> None:
-    """Measure the anchors on renders and write them into head.npz."""
+def measure_anchors(task: Path, work: Path, out: Path) -> None:
+    """Measure the anchors on renders of head.npz, and write them beside the code."""
     head = load_head(out / "head.npz")
-    _, metadata = load_arrays(out / "head.npz")
     textures = [
         np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in sorted((out / "skins").glob("*.jpg"))
     ]
@@ -127,17 +127,22 @@ def build_anchors(task: Path, work: Path, out: Path) -> None:
     np.savez_compressed(work / "casts.npz", mesh=hits.mesh, landmarks=hits.landmarks, yaw=hits.yaw)
     with zipfile.ZipFile(task) as archive:
         canonical, _ = networks.read_canonical_face(archive.read(networks.CANONICAL_FACE))
-    faces = np.asarray(head.faces)
-    loops = head_asset.boundary_loops(faces, len(head.mean))[1:]
+    loops = head_asset.boundary_loops(np.asarray(head.faces), len(head.mean))[1:]
     measured, figures = anchors.measure_anchors(head, hits, loops, anchors.mirror_pairs(canonical))
     logging.info("anchors: %s", figures)
+    anchors.save_anchors(anchors.FIGURES, head, measured, figures)
+
+
+def place_anchors(out: Path) -> None:
+    """Write the anchors into head.npz."""
+    head = load_head(out / "head.npz")
+    _, metadata = load_arrays(out / "head.npz")
+    measured, metadata["anchors"] = anchors.load_anchors(anchors.FIGURES, head)
+    mouth = max(head_asset.boundary_loops(np.asarray(head.faces), len(head.mean))[1:], key=len)
     bundle = {
-        name: type(getattr(head, name))(
-            jnp.asarray(measured[f"{name}.faces"], jnp.int32), jnp.asarray(measured[f"{name}.barycentric"], jnp.float32)
-        )
-        for name in ("landmarks", "mesh_points")
+        name: SurfacePoints(jnp.asarray(points.faces, jnp.int32), jnp.asarray(points.barycentric, jnp.float32))
+        for name, points in anchors.with_lips(head, measured, mouth).items()
     }
-    metadata["anchors"] = figures
     save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 
 
@@ -156,7 +161,7 @@ def build_subjects(out: Path) -> None:
     save_subjects(drawn, out / "subjects.npz", metadata=metadata)
 
 
-def build(stages: Sequence[str], model: Path | None, work: Path, out: Path) -> None:
+def build(stages: Sequence[str], model: Path | None, work: Path, out: Path, *, anew: bool = False) -> None:
     """Build the stages asked for.
 
     Args:
@@ -165,6 +170,7 @@ def build(stages: Sequence[str], model: Path | None, work: Path, out: Path) -> N
             default the figures are used that were measured before.
         work: Folder for downloads and intermediate pictures; made if it is missing.
         out: Folder the assets are written to.
+        anew: Whether the landmarks' anchors are measured anew, on renders of the head.
 
     Raises:
         InputError: A download is missing or has other bytes than those the shipped assets were built from.
@@ -180,8 +186,10 @@ def build(stages: Sequence[str], model: Path | None, work: Path, out: Path) -> N
         if model is not None:
             build_people(cut, model, out)
         build_head_and_skins(cut, skin_sources, out, stages)
+    if anew:
+        measure_anchors(task, work, out)
     if "anchors" in stages:
-        build_anchors(task, work, out)
+        place_anchors(out)
     if "subjects" in stages:
         build_subjects(out)
     if "scan" in stages:

@@ -144,5 +144,9 @@ def population_statistics(
     weights = np.r_[np.full(len(groups), len(groups) ** -0.5), AGE_STD][:, None]
     limited = limit_shares(weights * np.concatenate([between, older]), covariance, LARGEST_SHARE) / weights
     per_vertex = np.sqrt(((limited @ face) ** 2).sum(1) / targets.face.sum())
-    logging.info("groups differ from everybody by %s mm of the face, a year by %.3f", per_vertex[:-1].round(2), per_vertex[-1] / 65)
+    logging.info(
+        "groups differ from everybody by %s mm of the face, a year by %.3f",
+        per_vertex[:-1].round(2),
+        per_vertex[-1] / 65,
+    )
     return Statistics(everybody, limited[:-1], limited[-1])

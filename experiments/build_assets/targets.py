@@ -11,6 +11,7 @@ import numpy as np
 
 from digitaltwin.geometry import procrustes_alignment
 from experiments.build_assets import population
+from experiments.build_assets.lips import OVERLAP_MM, lip_seal
 from experiments.build_assets.source import Source, sphere
 
 FACE_RADIUS_MM = 95.0
@@ -52,14 +53,25 @@ class Targets:
         return np.c_[weights - self.reference_weights[:-1], sizes - 1.0]
 
 
-def identity_targets(source: Source, scale: np.ndarray, skin: np.ndarray, parts: np.ndarray) -> Targets:
-    """Take the local and the macro targets at the vertices that are left, and the size.
+@dataclass(frozen=True)
+class Mouth:
+    """What is needed to close the lips of the reduced skin."""
+
+    faces: np.ndarray  # [f 3] of the skin
+    opening: np.ndarray  # the skin's border in the mouth
+    mirror: np.ndarray  # [v] mirror image of each of its vertices
+    shared: dict[int, int]  # parts vertices on a border of the skin, and the skin's there
+
+
+def identity_targets(source: Source, scale: np.ndarray, skin: np.ndarray, parts: np.ndarray, mouth: Mouth) -> Targets:
+    """Take the local and the macro targets at the vertices that are left, and the size; nobody's lips part.
 
     Args:
         source: The head at full resolution.
         scale: Millimetres a decimetre along x, y, z.
         skin: Vertices of the reduced skin.
         parts: Vertices of the reduced parts.
+        mouth: The lips.
     """
     folders = (*population.LOCAL_FOLDERS, "macrodetails")
     chosen = [k for k, name in enumerate(source.names) if name.split("/")[0] in folders]
@@ -74,6 +86,11 @@ def identity_targets(source: Source, scale: np.ndarray, skin: np.ndarray, parts:
     face = np.linalg.norm(bare - bare[np.argmax(bare[:, 2])], axis=1) < FACE_RADIUS_MM
     larger = reference - bare[face].mean(0)
     displacements = without_rigid_motion(np.concatenate([moved, larger[None]]), reference, np.flatnonzero(face))
+    seal = lip_seal(bare, mouth.faces, mouth.opening, mouth.mirror)
+    reference[: len(skin)] = seal.closed(bare, overlap_mm=OVERLAP_MM)
+    displacements[:, : len(skin)] = seal.closed(displacements[:, : len(skin)])
+    for part, there in mouth.shared.items():  # the mouth's lining hangs on the lips
+        reference[len(skin) + part], displacements[:, len(skin) + part] = reference[there], displacements[:, there]
     names = (*(source.names[k] for k in chosen), SIZE)
     return Targets(names, np.append(weights, 0.0), reference, displacements, face, len(skin))
 
