@@ -80,13 +80,12 @@ class _Box(NamedTuple):
 
 # Of the subject's left half, where the region lies on both sides: its mirror image is the other end of the caliper.
 _FOREHEAD = _Box((-0.5, 14.0, 0.0), (0.5, 30.0, 60.0))
-_SUBNASALE = _Box((-0.5, -49.1, 32.2), (0.5, -48.1, 33.2))
 _OCCIPUT = _Box((-0.5, -39.0, -200.0), (0.5, 60.0, -150.0))
 _ABOVE_EARS = _Box((42.0, 12.2, -145.0), (100.0, 97.0, 0.0))
-_TRAGION = _Box((75.2, -14.7, -62.4), (76.6, -13.3, -61.2))
-_CROWN = _Box((-0.5, 114.0, -80.0), (0.5, 130.0, -60.0))
 _ARCHES = _Box((58.0, -39.0, -41.5), (100.0, -7.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
-_WINGS = _Box((14.7, -48.4, 21.5), (18.6, -34.2, 33.9))  # behind them lies the crease towards the cheek
+# Single vertices are those nearest to a place on the mean head.
+_SUBNASALE, _TRAGION, _CROWN = (0.0, -48.6, 32.7), (75.9, -14.0, -61.8), (0.0, 117.2, -68.5)
+_WINGS = _Box((14.5, -49.0, 21.4), (19.5, -33.0, 34.5))  # behind them lies the crease towards the cheek
 
 
 @jax.jit
@@ -113,7 +112,9 @@ def place_calipers(
     inner = parts_vertices(head, neutral, jnp.zeros(len(head.expression_names))) if parts is None else parts
     left, right = (_middle_of_part(head, inner, name) for name in ("left_eye", "right_eye"))
     glabella = neutral[jnp.argmax(jnp.where(_inside(head, _FOREHEAD), head.mean[:, 2], -jnp.inf))]
-    subnasale, tragion, crown = (jnp.argmax(_inside(head, box)) for box in (_SUBNASALE, _TRAGION, _CROWN))
+    subnasale, tragion, crown = (
+        jnp.argmin(jnp.sum((head.mean - jnp.array(place)) ** 2, axis=1)) for place in (_SUBNASALE, _TRAGION, _CROWN)
+    )
     from_glabella = jnp.sum((neutral - glabella[None]) ** 2, axis=1)
     back = neutral[jnp.argmax(jnp.where(_inside(head, _OCCIPUT), from_glabella, -jnp.inf))]
     breadth = jnp.sum((neutral - neutral[head.mirror]) ** 2, axis=1)
