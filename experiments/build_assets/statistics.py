@@ -1,4 +1,4 @@
-"""The population that heads are drawn from: people's faces, surveys' skulls, MakeHuman's groups as far as both bear out.
+"""The population that heads are drawn from: people's faces, surveys' skulls, and MakeHuman's groups as far as likely.
 
 Letters: n targets, g groups, m measures.
 """
@@ -11,10 +11,11 @@ from absl import logging
 from digitaltwin.head._anthropometry import Measurements, published
 from experiments.build_assets import population
 from experiments.build_assets.gaussian import FLOOR, Gaussian, limit_shares, replace_marginal, rescale_functions
-from experiments.build_assets.targets import SIZE, Targets
+from experiments.build_assets.targets import Targets
 
 SAMPLES = 6000
-SINGLE_DEVIATION = 0.1  # of each local target by itself, besides its slider: what is left of people is smaller with it
+SINGLE_DEVIATION = 0.1  # of each target of the face by itself, besides its slider: less is left of people with it
+FACE_FOLDERS = ("forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "asym")
 FACE_NOISE_MM = 0.5  # of a coordinate; smaller, and the skull is told by what the face cannot tell
 ROUNDS = 3
 
@@ -59,7 +60,7 @@ def slider_prior(targets: Targets, names: list[str], sizes: np.ndarray, rng: np.
     weights = np.array([population.sample_weights(rng, names, controls, population.GROUPS[g]) for g in groups])
     size = sizes[groups] * rng.normal(1.0, population.SIZE_DEVIATION, SAMPLES)
     coefficients = targets.of_weights(targets.chosen(weights, names), size)
-    alone = [0.0 if name == SIZE or name.startswith("macrodetails") else SINGLE_DEVIATION**2 for name in targets.names]
+    alone = [SINGLE_DEVIATION**2 * name.startswith(FACE_FOLDERS) for name in targets.names]
     return Gaussian(coefficients.mean(0), np.cov(coefficients.T, bias=True) + np.diag(alone))
 
 
@@ -105,9 +106,9 @@ def population_statistics(
     """Put people's faces and surveys' skulls into the sliders' population, and groups into it.
 
     The two are put in by turns: skulls, then faces, which stay as they are measured. Then a group's mean is the most
-    probable head that differs from everybody's as the surveys say, and a little as MakeHuman's group does, whose offsets
-    are caricatures: in directions in which people vary little they would need ten times people's variance. No
-    direction's variance is left to groups and age by more than :data:`LARGEST_SHARE`.
+    probable head that differs from everybody's as the surveys say, and a little as MakeHuman's group does; those are
+    caricatures, which in directions in which people vary little would need ten times people's variance. Groups and age
+    take no more than :data:`LARGEST_SHARE` of the variance of any direction.
 
     Args:
         targets: The targets.

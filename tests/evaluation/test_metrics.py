@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 from digitaltwin.evaluation import armse, compare_surfaces
 from digitaltwin.evaluation._metrics import compare_trees, mesh_complexity
 from digitaltwin.geometry import IcpConfig, SurfaceTree, icp, procrustes_alignment
-from digitaltwin.head import landmark_points, load_subjects, neutral_shape
+from digitaltwin.head import landmark_points, load_subjects, neutral_shape, parts_vertices
+from digitaltwin.head._population import draw_identities
 from digitaltwin.head.markup import ALIGNMENT
 from digitaltwin.types import InputError
 
@@ -239,3 +240,44 @@ def test_what_cannot_be_compared_is_named(face):
         armse(vertices, faces, vertices, faces[:, ::-1], landmarks=(seven, seven))
     with pytest.raises(InputError, match="within the crop"):
         armse(vertices, faces, vertices, faces, nose_tip=np.array([0.0, 0.0, 900.0]), crop_mm=50.0)
+
+
+# What nothing outside sees; a size that is free
+
+
+def faces_of_two(head, seed, stretch=1.3):
+    """Two people of the population, exaggerated, their landmarks, and the second one's nose tip."""
+    identities = stretch * draw_identities(head, np.random.default_rng(seed), np.array([1, 4]))
+    people = np.asarray(head.mean, float) + np.tensordot(identities, np.asarray(head.identity, float), 1)
+    landmarks = [np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in people]
+    return people, landmarks, people[1][np.argmax(people[1][:, 2])]
+
+
+def test_eyeballs_and_the_mouths_inside_do_not_count(head):
+    (person, scan), landmarks, tip = faces_of_two(head, 0)
+    faces = np.asarray(head.faces)
+    parts = np.asarray(parts_vertices(head, np.float32(person), np.zeros(len(head.expressions), np.float32)))
+    given = {"landmarks": landmarks, "nose_tip": tip, "crop_mm": 95.0}
+    skin = armse(person, faces, scan, faces, **given)
+    whole = np.concatenate([person, parts]), np.concatenate([faces, np.asarray(head.parts_faces) + len(person)])
+    assert armse(*whole, scan, faces, **given) == pytest.approx(skin, abs=0.3)
+    found = compare_surfaces(*whole, scan, faces, **given)
+    of_parts = np.isfinite(found.prediction_mm[len(person) :])
+    assert 0 < of_parts.sum() < 0.3 * len(parts), "the front of the eyeballs is seen, and little else"
+
+
+def test_a_broad_face_is_not_shrunk_onto_a_normal_one(head):
+    """The size that corresponding points tell is the answer; closest points from one side miss it by more."""
+    faces, face = np.asarray(head.faces), np.asarray(head.regions.face)
+    off = []
+    for seed in range(6):
+        (broad, scan), _, tip = faces_of_two(head, seed)
+        broad = broad * [1.3, 1.0, 1.0]
+        landmarks = [np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in (broad, scan)]
+        found = compare_surfaces(
+            broad, faces, scan, faces, landmarks=landmarks, nose_tip=tip, crop_mm=95.0, icp=IcpConfig(with_scale=True)
+        )
+        known = procrustes_alignment(broad[face], scan[face], with_scale=True).scale
+        off.append(found.scan_from_prediction.scale / known - 1.0)
+    assert np.mean(np.abs(off)) < 0.14, "0.18 by closest points from one side"
+    assert np.min(off) > -0.2, "-0.28 from one side"

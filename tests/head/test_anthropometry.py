@@ -26,7 +26,9 @@ NOSE_CREASES = (73, 81)
 def person(head):
     """Somebody slightly asymmetric, eyeballs and all."""
     rng = np.random.default_rng(11)
-    neutral = neutral_shape(head, jnp.asarray(rng.normal(size=100) * np.asarray(head.identity_std), jnp.float32))
+    neutral = neutral_shape(
+        head, jnp.asarray(rng.normal(size=len(head.identity_std)) * np.asarray(head.identity_std), jnp.float32)
+    )
     return Mesh(neutral, head.faces), parts_vertices(head, neutral, jnp.zeros(52))
 
 
@@ -59,9 +61,9 @@ def test_measures_differentiate_and_their_derivatives_are_finite_differences(hea
         return jnp.stack(measure(head, neutral_shape(head, identity)))
 
     rng = np.random.default_rng(2)
-    start = jnp.asarray(0.5 * rng.normal(size=100) * np.asarray(head.identity_std), jnp.float32)
+    start = jnp.asarray(0.5 * rng.normal(size=len(head.identity_std)) * np.asarray(head.identity_std), jnp.float32)
     for _ in range(3):
-        along = jnp.asarray(rng.normal(size=100) * np.asarray(head.identity_std), jnp.float32)
+        along = jnp.asarray(rng.normal(size=len(head.identity_std)) * np.asarray(head.identity_std), jnp.float32)
         derivative = jax.jvp(measured, (start,), (along,))[1]
         difference = (measured(start + 0.02 * along) - measured(start - 0.02 * along)) / 0.04
         np.testing.assert_allclose(derivative, difference, atol=0.02)
@@ -73,7 +75,7 @@ def test_measures_differentiate_and_their_derivatives_are_finite_differences(hea
 
 def test_many_heads_measure_as_each_alone(head):
     rng = np.random.default_rng(4)
-    people = jnp.asarray(rng.normal(size=(3, 100)) * np.asarray(head.identity_std), jnp.float32)
+    people = jnp.asarray(rng.normal(size=(3, len(head.identity_std))) * np.asarray(head.identity_std), jnp.float32)
     many = jax.vmap(lambda identity: measure(head, neutral_shape(head, identity)))(people)
     for number in range(3):
         alone = measure(head, neutral_shape(head, people[number]))

@@ -265,7 +265,7 @@ def test_save_and_load_give_the_same_head_and_the_same_bytes(tmp_path, head):
     [
         ({"mirror": jnp.zeros(2699, jnp.int32)}, "mirror"),
         ({"mean": jnp.zeros((2699, 3)).at[5].set(jnp.nan)}, "not finite"),
-        ({"identity": jnp.zeros((100, 2699, 3))}, "orthonormal"),
+        ({"identity": jnp.zeros((120, 2699, 3))}, "orthonormal"),
         ({"faces": jnp.full((5266, 3), 9999, jnp.int32)}, "faces points outside"),
     ],
 )
