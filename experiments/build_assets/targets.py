@@ -5,11 +5,9 @@ Letters: n targets (the size among them), v skin vertices, p parts vertices, i p
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from digitaltwin.geometry import procrustes_alignment
+from experiments._shared.people import without_rigid_motion
 from experiments.build_assets import population
 from experiments.build_assets.lips import OVERLAP_MM, lip_seal
 from experiments.build_assets.source import Source, sphere
@@ -93,38 +91,3 @@ def identity_targets(source: Source, scale: np.ndarray, skin: np.ndarray, parts:
         reference[len(skin) + part], displacements[:, len(skin) + part] = reference[there], displacements[:, there]
     names = (*(source.names[k] for k in chosen), SIZE)
     return Targets(names, np.append(weights, 0.0), reference, displacements, face, len(skin))
-
-
-@jax.jit
-def _align(points: jax.Array, onto: jax.Array) -> tuple[jax.Array, jax.Array]:
-    motion = procrustes_alignment(points, onto)
-    return motion.rotation, motion.translation
-
-
-def rigid_motion(points: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rotation and translation that carry ``points`` closest to ``onto``."""
-    # Centred on the host: the body's origin lies a metre below the head.
-    centre = points.mean(0)
-    rotation, shift = (
-        np.asarray(x, np.float64) for x in _align(jnp.asarray(points - centre), jnp.asarray(onto - centre))
-    )
-    return rotation, shift + centre - rotation @ centre
-
-
-def without_rigid_motion(displacements: np.ndarray, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Take small displacements' [n m 3] share of rigid motion away, as the points [m 3] numbered ``seen`` tell it.
-
-    To first order: a displacement of a rotation by an angle ``a`` leaves ``a^2 / 2`` of the distance from the centre.
-    """
-    motions = _rigid_motions(points, seen)
-    of_seen = motions[:, seen].reshape(6, -1)
-    share = np.linalg.lstsq(of_seen.T, displacements[:, seen].reshape(len(displacements), -1).T, rcond=None)[0]
-    return displacements - np.tensordot(share.T, motions, 1)
-
-
-def _rigid_motions(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Displacements [6 m 3] of shifts along and small turns about each axis through the middle of what is seen."""
-    motions, centred = [], points - points[seen].mean(0)
-    for axis in np.eye(3):
-        motions += [np.broadcast_to(axis, points.shape), np.cross(axis, centred)]
-    return np.array(motions)

@@ -18,9 +18,10 @@ from digitaltwin.render._portrait import picture_grid
 from digitaltwin.texture import eye_texture
 from digitaltwin.texture._skins import load_skin
 from experiments._shared.anthropometry import LARGEST_DEVIATION_PERCENT, LARGEST_RATIO, compare, draw_portrait, table
+from experiments.subjects.people import SOURCE, compare_with_people, load_figures, measure_figures
 
 SHOWN_OF_A_GROUP = {"african": 5, "asian": 9, "caucasian": 10}  # of each gender; no more are there of the first
-COLUMNS = 8
+COLUMNS = 6
 CALIPER_COLOURS = ("red", "blue", "green", "purple", "brown", "black", "darkorange", "teal", "magenta")
 
 
@@ -65,16 +66,17 @@ def draw_calipers(head: HeadModel, *, size: int) -> np.ndarray:
     return np.concatenate(views, axis=1)
 
 
-def compare_subjects(folder: Path, *, size_px: int, quick: bool) -> None:
+def compare_subjects(folder: Path, *, size_px: int, quick: bool, model: Path | None = None) -> None:
     """Print the comparison, write its numbers and draw the subjects.
 
     Args:
         folder: An existing folder.
         size_px: Height of a subject in the picture.
         quick: Whether to draw six subjects instead of 48.
+        model: A model of scans to measure people on; by default the figures are taken that were measured before.
 
     Raises:
-        RuntimeError: The subjects miss the published measurements.
+        RuntimeError: The subjects miss the published measurements, or the population misses people's faces.
     """
     head, subjects = load_head(), load_subjects()
     counts = count_subjects(subjects)
@@ -99,14 +101,20 @@ def compare_subjects(folder: Path, *, size_px: int, quick: bool) -> None:
             ],
         },
     )
+    people = load_figures() if model is None else measure_figures(head, model)
+    beside, missed = compare_with_people(head, people)
+    print(f"\n{beside}")
+    write_json(folder / "people.json", {"source": SOURCE, "figures": people._asdict()})
     share = dict.fromkeys(SHOWN_OF_A_GROUP, 1) if quick else SHOWN_OF_A_GROUP
     portraits = [
-        draw_portrait(head, subjects, int(k), neutral_shape(head, subjects.identity[k]), yaws=(0.0, 0.6), size=size_px)
+        draw_portrait(
+            head, subjects, int(k), neutral_shape(head, subjects.identity[k]), yaws=(0.0, 0.6, np.pi / 2), size=size_px
+        )
         for k in choose_subjects(subjects, share)
     ]
     write_image(folder / "subjects.png", picture_grid(portraits, min(COLUMNS, len(portraits))))
     write_image(folder / "calipers.png", draw_calipers(head, size=4 * size_px))
-    print(f"\n{folder}: subjects.png, calipers.png, subjects.json")
-    failed = [f"{row.measure} of {row.gender}" for row in rows if not row.passes]
+    print(f"\n{folder}: subjects.png, calipers.png, subjects.json, people.json")
+    failed = [f"{row.measure} of {row.gender}" for row in rows if not row.passes] + missed
     if failed:
-        raise RuntimeError(f"the shipped subjects miss the published measurements: {', '.join(failed)}")
+        raise RuntimeError(f"the shipped population misses surveys or people's faces: {', '.join(failed)}")
