@@ -1,14 +1,15 @@
 """Strict test mode: shapes checked at run time, no implicit rank promotion, warnings are errors (pyproject.toml).
 
 Files of tests run side by side (pytest-xdist). All workers, and the commands that tests launch, share one folder of
-compiled programs, made for the session and removed after it.
+compiled programs, kept in pytest's cache for the next session: half of the first one's time is spent compiling. Each
+program is found by its own code, the versions and the flags; ``pytest --cache-clear`` forgets them.
 """
 
 import importlib.util
 import os
 import shutil
-import tempfile
 from importlib import metadata
+from pathlib import Path
 
 # One BLAS thread, before NumPy reads it: JAX and SciPy factor small matrices here, and threads that wait for each other
 # on a busy machine make that several times slower.
@@ -24,12 +25,14 @@ ACCELERATOR = os.environ.get("JAX_PLATFORMS") != "cpu" and any(
 if not ACCELERATOR and metadata.version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 
-# The first process of the session makes the folder, before its workers start and before JAX reads where it is.
-_CACHE = None
+# Before JAX reads where it is, and before the first process of the session starts its workers.
+_COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "compiled"
+MOST_COMPILED_BYTES = 2 << 30
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _CACHE = tempfile.mkdtemp(prefix="digitaltwin-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
-    os.environ["XDG_CACHE_HOME"] = _CACHE  # what the library itself keeps: programs, factors, layouts
+    if sum(path.stat().st_size for path in _COMPILED.glob("**/*") if path.is_file()) > MOST_COMPILED_BYTES:
+        shutil.rmtree(_COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED)
+    os.environ["XDG_CACHE_HOME"] = str(_COMPILED)  # what the library itself keeps: programs, factors, layouts
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from jaxtyping import install_import_hook  # noqa: E402
@@ -62,12 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Removes the session's compiled programs."""
-    if _CACHE:
-        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

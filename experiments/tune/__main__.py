@@ -29,7 +29,7 @@ _RESIDUAL = flags.DEFINE_float(
 )
 _SLIDING = flags.DEFINE_bool("sliding", FitConfig.sliding_contour, "Whether the contour slides during the sweeps.")
 _ONLY = flags.DEFINE_list("only", [], "Hyper-parameters to sweep; all by default.")
-_QUICK = flags.DEFINE_bool("quick", False, "Eight renders, one hyper-parameter, given shapes only.")
+_QUICK = flags.DEFINE_bool("quick", False, "Eight renders, one hyper-parameter, two contours, given shapes only.")
 flags.DEFINE_alias("remainder_mm", "residual_mm")
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     from digitaltwin.head import load_head
     from digitaltwin.io._files import format_json, make_folder, write_bytes
     from digitaltwin.synthesis import make_scenes
-    from experiments.tune.contours import compare_contours, contour_table
+    from experiments.tune.contours import CONTOURS, compare_contours, contour_table
     from experiments.tune.figures import draw_contours, draw_sweep
     from experiments.tune.sweeps import STARTS, SWEEPS, UNITS, judge, summary, sweep, yaw_names
 
@@ -49,9 +49,9 @@ def main() -> None:
     scenes = make_scenes(head, _RENDERS.value, settings)
     tuning, test = scenes.take(~scenes.test), scenes.take(scenes.test)
     names = {name: SWEEPS[name] for name in _ONLY.value} or SWEEPS
-    starts, default = STARTS, FitConfig(sliding_contour=_SLIDING.value)
+    starts, contours, default = STARTS, tuple(CONTOURS), FitConfig(sliding_contour=_SLIDING.value)
     if _QUICK.value:
-        names, starts = {"omega_i": (0.5, 1.0, 2.0)}, ("given",)
+        names, starts, contours = {"omega_i": (0.5, 1.0, 2.0)}, ("given",), ("fixed", "sliding")
     yaws = yaw_names(test.yaw_bins())
     results: dict[str, Any] = {
         "settings": {**dataclasses.asdict(settings), "fit": dataclasses.asdict(default)},
@@ -64,7 +64,7 @@ def main() -> None:
             }
             for start in starts
         },
-        "contour": compare_contours(head, test, starts, _SEED.value),
+        "contour": compare_contours(head, test, starts, _SEED.value, settings=contours),
     }
     draw_contours(results["contour"], yaws, starts[0], out / "fit-contour.png")
     print(contour_table(results["contour"], yaws), flush=True)

@@ -22,8 +22,10 @@ CONTOURS = {
 """Settings to compare: no contour, fixed anchors, anchors that slide as far as the default lets them, and further."""
 
 
-def compare_contours(head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """Measure each setting with the network's contour landmarks and with landmarks on the visible outline.
+def compare_contours(
+    head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int, *, settings: Sequence[str] = tuple(CONTOURS)
+) -> dict[str, Any]:
+    """Measure each of some settings, "fixed" among them, with the network's contour landmarks and with landmarks on the visible outline.
 
     The paired difference of sliding minus fixed is averaged over the renders of each bin, with 1.96 standard errors.
     """
@@ -33,10 +35,10 @@ def compare_contours(head: HeadModel, truth: Scene, starts: tuple[str, ...], see
     for source, landmarks in (("network", truth.landmarks_px), ("outline", outline)):
         for start in starts:
             errors = {
-                name: judge(head, config, truth, start=start, landmarks=landmarks) for name, config in CONTOURS.items()
+                name: judge(head, CONTOURS[name], truth, start=start, landmarks=landmarks) for name in settings
             }
             entry: dict[str, Any] = {name: by_yaw(values, bins) for name, values in errors.items()}
-            for name in ("sliding", "sliding far"):
+            for name in (name for name in settings if name.startswith("sliding")):
                 entry[f"{name} - fixed"] = _paired(errors[name], errors["fixed"], bins)
             table.setdefault(source, {})[start] = entry
     return table
