@@ -194,13 +194,19 @@ def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.n
     return face[best], weights
 
 
-def where_lips_meet(head: HeadModel, mouth: np.ndarray) -> tuple[LipRim, LipRim]:
-    """Find the lines along which the upper and the lower lip touch; ``mouth`` is the border of the skin within."""
+def where_lips_meet(head: HeadModel, mouth: np.ndarray, rims: dict[str, list[int]]) -> tuple[LipRim, LipRim]:
+    """Find the lines along which the upper and the lower lip touch, and their skins.
+
+    Args:
+        head: The head.
+        mouth: Border of its skin in the mouth.
+        rims: Vertices of both lines, as they were closed (:mod:`experiments.build_assets.lips`).
+    """
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     seal = lip_seal(mean, faces, mouth, np.asarray(head.mirror))
     return tuple(
         LipRim(mean[rim], np.flatnonzero((seal.side[faces] == side).all(1)))
-        for rim, side in ((seal.upper, 1.0), (seal.lower, -1.0))
+        for rim, side in ((rims["upper"], 1.0), (rims["lower"], -1.0))
     )
 
 
@@ -257,9 +263,11 @@ def measure_anchors(head: HeadModel, hits: Hits, loops: list[np.ndarray], mirror
     return anchors, figures
 
 
-def with_lips(head: HeadModel, anchors: dict[str, SurfacePoints], mouth: np.ndarray) -> dict[str, SurfacePoints]:
-    """Move the anchors of the inner lips to the lines along which the lips touch."""
-    upper, lower = where_lips_meet(head, mouth)
+def with_lips(
+    head: HeadModel, anchors: dict[str, SurfacePoints], mouth: np.ndarray, rims: dict[str, list[int]]
+) -> dict[str, SurfacePoints]:
+    """Move the anchors of the inner lips to the lines along which the lips touch, see :func:`where_lips_meet`."""
+    upper, lower = where_lips_meet(head, mouth, rims)
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     lips = np.array(MESH_INNER_LIPS)
     moved = {}

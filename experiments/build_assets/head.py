@@ -389,6 +389,7 @@ def build_head(cut: Cut, people: Gaussian) -> tuple[dict[str, np.ndarray], dict,
             **cut.figures,
             "identity_variance_percent": basis.variance_percent,
             "identity_of_age": basis.age.round(3).tolist(),
+            "lip_rims": {"upper": targets.lips.upper.tolist(), "lower": targets.lips.lower.tolist()},
         },
     }
     return arrays, names_, layout

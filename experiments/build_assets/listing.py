@@ -24,8 +24,8 @@ HEAD = (
     "CC0-1.0",
     "cut at the neck, scaled to adult measures, reduced in mirror pairs, eyeballs and dental arch resized, lips "
     "closed; identity basis with the statistics of people's faces (ICT-FaceKit, MIT, (c) 2020 USC Institute for "
-    "Creative Technologies: figures alone, `experiments/build_assets/people.npz`), atlas laid anew, landmarks measured on "
-    "renders",
+    "Creative Technologies: figures alone, `experiments/build_assets/people.npz`), atlas laid anew, landmarks measured "
+    "on renders",
 )
 SUBJECTS = (
     HEAD[0],

@@ -142,7 +142,7 @@ def place_anchors(out: Path) -> None:
     mouth = max(head_asset.boundary_loops(np.asarray(head.faces), len(head.mean))[1:], key=len)
     bundle = {
         name: SurfacePoints(jnp.asarray(points.faces, jnp.int32), jnp.asarray(points.barycentric, jnp.float32))
-        for name, points in anchors.with_lips(head, measured, mouth).items()
+        for name, points in anchors.with_lips(head, measured, mouth, metadata["figures"]["lip_rims"]).items()
     }
     save_head(type(head)(**{**vars(head), **bundle}), out / "head.npz", metadata=metadata)
 

@@ -10,7 +10,13 @@ from absl import logging
 
 from digitaltwin.head._anthropometry import Measurements, published
 from experiments.build_assets import population
-from experiments.build_assets.gaussian import FLOOR, Gaussian, limit_shares, replace_marginal, rescale_functions
+from experiments.build_assets.gaussian import (
+    Gaussian,
+    fit_coefficients,
+    limit_shares,
+    replace_marginal,
+    rescale_functions,
+)
 from experiments.build_assets.targets import Targets
 
 SAMPLES = 6000
@@ -34,6 +40,7 @@ SKULL = ("head_length", "head_breadth", "head_height")
 
 OFFSET_NOISE_MM = 30.0  # of a coordinate of MakeHuman's groups: so far only are they believed
 SURVEY_NOISE_MM = 0.7
+AGE_NOISE_MM = 8.0  # likewise of its old and young
 LARGEST_SHARE = 0.7  # of the variance of any feature between groups and ages; 0.54 of the breadth of noses is
 AGE_STD = 13.6 / 65  # of the slider, over the subjects' ages
 
@@ -129,19 +136,16 @@ def population_statistics(
         everybody = replace_marginal(everybody, face, FACE_NOISE_MM, people)
 
     covariance = everybody.covariance
-    offsets = np.concatenate([groups - groups.mean(0), age[None]])
-    differ = np.concatenate([means - means.mean(0), np.zeros((1, means.shape[1]))])
+    groups, differ = groups - groups.mean(0), means - means.mean(0)
     # Both are observed at once: the surveys' rows are scaled so that their noise is that of the others.
     scale = OFFSET_NOISE_MM / SURVEY_NOISE_MM
-    rows = [np.concatenate([face, scale * measures.slopes], axis=1), face]
-    root = np.linalg.cholesky(covariance + FLOOR * np.eye(len(covariance)))
-
-    def probable(rows: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        inner = np.eye(len(root)) + root.T @ rows @ rows.T @ root / OFFSET_NOISE_MM**2
-        return (root @ np.linalg.solve(inner, root.T @ rows @ observed.T) / OFFSET_NOISE_MM**2).T
-
-    between = probable(rows[0], np.concatenate([offsets[:-1] @ face, scale * differ[:-1]], axis=1))
-    older = probable(rows[1], offsets[-1:] @ face)
+    between = fit_coefficients(
+        np.concatenate([face, scale * measures.slopes], axis=1),
+        covariance,
+        np.concatenate([groups @ face, scale * differ], axis=1),
+        OFFSET_NOISE_MM,
+    )
+    older = fit_coefficients(face, covariance, (age @ face)[None], AGE_NOISE_MM)
     weights = np.r_[np.full(len(groups), len(groups) ** -0.5), AGE_STD][:, None]
     limited = limit_shares(weights * np.concatenate([between, older]), covariance, LARGEST_SHARE) / weights
     per_vertex = np.sqrt(((limited @ face) ** 2).sum(1) / targets.face.sum())

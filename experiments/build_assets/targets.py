@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments._shared.people import without_rigid_motion
 from experiments.build_assets import population
-from experiments.build_assets.lips import OVERLAP_MM, lip_seal
+from experiments.build_assets.lips import OVERLAP_MM, LipSeal, lip_seal
 from experiments.build_assets.source import Source, sphere
 
 FACE_RADIUS_MM = 95.0
@@ -30,6 +30,7 @@ class Targets:
     reference: np.ndarray  # [v + p, 3] the average of the groups, as MakeHuman has them; skin first
     displacements: np.ndarray  # [n v + p 3]
     face: np.ndarray  # [v] mask of the skin within 95 mm of the nose tip
+    lips: LipSeal  # where lips touch, of everybody
     skin_count: int
 
     @property
@@ -90,4 +91,4 @@ def identity_targets(source: Source, scale: np.ndarray, skin: np.ndarray, parts:
     for part, there in mouth.shared.items():  # the mouth's lining hangs on the lips
         reference[len(skin) + part], displacements[:, len(skin) + part] = reference[there], displacements[:, there]
     names = (*(source.names[k] for k in chosen), SIZE)
-    return Targets(names, np.append(weights, 0.0), reference, displacements, face, len(skin))
+    return Targets(names, np.append(weights, 0.0), reference, displacements, face, seal, len(skin))

@@ -4,10 +4,10 @@
 
 Prints Table 1's counts and, for women and men, each measure's published and own mean and standard deviation; writes
 subjects.json with the same numbers, subjects.png, 48 of the training subjects, and calipers.png, where each measure is
-taken on the mean head. Below, 2,000 people drawn from the head's groups stand beside people of a model of scans: how
+taken on the mean head. Besides, 2,000 people drawn from the head's groups stand beside people of a model of scans: how
 far the mean faces lie apart, how much faces vary, how far noses, brows and chins stand out; people.json holds these
-figures, which ``--people`` measures anew. Ends with 1 when a mean of the surveys is more than 5 % off or a standard deviation
-more than a factor of 1.5, or when the faces miss people's by more than the limits of
+figures, which ``--people`` measures anew. Ends with 1 when a mean of the surveys is more than 5 % off or a standard
+deviation more than a factor of 1.5, or when the faces miss people's by more than the limits of
 :mod:`experiments.subjects.people`.
 """
 

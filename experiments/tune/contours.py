@@ -25,7 +25,7 @@ CONTOURS = {
 def compare_contours(
     head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int, *, settings: Sequence[str] = tuple(CONTOURS)
 ) -> dict[str, Any]:
-    """Measure each of some settings, "fixed" among them, with the network's contour landmarks and with landmarks on the visible outline.
+    """Measure some settings, "fixed" among them, with the network's contour landmarks and with landmarks on the outline.
 
     The paired difference of sliding minus fixed is averaged over the renders of each bin, with 1.96 standard errors.
     """
@@ -34,9 +34,7 @@ def compare_contours(
     table: dict[str, Any] = {}
     for source, landmarks in (("network", truth.landmarks_px), ("outline", outline)):
         for start in starts:
-            errors = {
-                name: judge(head, CONTOURS[name], truth, start=start, landmarks=landmarks) for name in settings
-            }
+            errors = {name: judge(head, CONTOURS[name], truth, start=start, landmarks=landmarks) for name in settings}
             entry: dict[str, Any] = {name: by_yaw(values, bins) for name, values in errors.items()}
             for name in (name for name in settings if name.startswith("sliding")):
                 entry[f"{name} - fixed"] = _paired(errors[name], errors["fixed"], bins)

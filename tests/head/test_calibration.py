@@ -60,7 +60,7 @@ def test_calibration_changes_as_little_as_it_can(head, strangers, calibrated):
     even = np.abs(change).max(0) > 0
     fitted = span[even] @ np.linalg.lstsq(span[even], change[:, even].T, rcond=None)[0]
     # Widths are not quite linear: another vertex may become the widest.
-    assert np.linalg.norm(fitted.T - change[:, even]) < 0.2 * np.linalg.norm(change)
+    assert np.linalg.norm(fitted.T - change[:, even]) < 0.4 * np.linalg.norm(change)
     random = np.random.default_rng(0).normal(size=(even.sum(), span.shape[1]))
     unrelated = random @ np.linalg.lstsq(random, change[:, even].T, rcond=None)[0]
     assert np.linalg.norm(unrelated.T - change[:, even]) > 0.8 * np.linalg.norm(change)
