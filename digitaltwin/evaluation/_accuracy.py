@@ -19,6 +19,9 @@ ALIGNMENTS = {"rigid": False, "similarity": True}
 CROP_MM = 95.0
 """The crop at which one number stands for all."""
 
+WORSE = 0.02
+"""Relative difference from which on an avatar counts as worse than the mean head."""
+
 Scores = dict[str, dict[str, dict[str, PairErrors]]]
 """Errors by alignment, person and prediction."""
 Correspondences = dict[str, dict[str, CorrespondenceErrors]]
@@ -26,6 +29,7 @@ Correspondences = dict[str, dict[str, CorrespondenceErrors]]
 TITLES = {
     "front": "avatar, from the front",
     "turned": "avatar, turned",
+    "smiling": "avatar, smiling",
     "mean": "mean head",
     "group": "the head's mean of the group",
     "training": "group mean of the training set",
@@ -40,6 +44,7 @@ def summarise(
     views: Sequence[str],
     ablation: dict[str, dict[str, list[CorrespondenceErrors]]],
     refused: dict[str, str],
+    neutrals: dict[str, list[float]],
 ) -> dict[str, Any]:
     """Summarise the errors over people: means, each with 1.96 standard errors.
 
@@ -50,6 +55,7 @@ def summarise(
         views: Names of the avatars.
         ablation: Errors by view and step, one a picture.
         refused: Reasons for refused pictures, by their name.
+        neutrals: How far a person's neutral skins of two views lie apart, one number a person, by views.
 
     Returns:
         Everything that the tables show, ready for JSON; lists over crops, ``[mean, margin]`` with a margin of None for
@@ -74,6 +80,10 @@ def summarise(
             f"{view} against {baseline}": [_gain_json(*both) for both in zip(armse[baseline], armse[view])]
             for view in views for baseline in BASELINES if view in armse
         }  # fmt: skip
+        summary.setdefault("beside the mean head", {})[alignment] = {
+            view: _beside(armse["mean"][at], armse[view][at]) for view in views if view in armse
+        }
+    summary["neutrals"] = {name: _mean_json(values) for name, values in neutrals.items()}
     summary["distances"] = {
         name: {field: _mean_json([float(getattr(row[name], field)[at]) for row in first.values() if name in row])
                for field in ("median", "mean")}
@@ -103,6 +113,13 @@ def summarise(
         view: {title: _correspondences(errors) for title, errors in steps.items()} for view, steps in ablation.items()
     }
     return {**summary, "refused": refused}
+
+
+def _beside(mean_head: dict[str, float], avatar: dict[str, float]) -> dict[str, float]:
+    """The ratio of the mean errors, and the share of pictures in which the avatar is worse than the mean head."""
+    ratios = np.array([avatar[who] / mean_head[who] for who in avatar])
+    ratio = np.mean(list(avatar.values())) / np.mean([mean_head[who] for who in avatar])
+    return {"ratio": float(ratio), "worse_percent": float(100 * np.mean(ratios > 1 + WORSE)), "pictures": len(ratios)}
 
 
 def _mean_json(values: Sequence[float]) -> list[Any]:
@@ -135,6 +152,16 @@ def write_tables(summary: dict[str, Any]) -> str:
         parts.append(f"Gain of an avatar on a baseline, {alignment} alignment: ARMSE, mm (people who gain)\n")
         rows = [[_title(name), *map(_gain, row)] for name, row in summary["gain"][alignment].items()]
         parts += _table(f"| | {headings} |", rows)
+    parts.append(f"Avatars beside the mean head, ARMSE within {crop:g} mm\n")
+    rows = [
+        [TITLES[view], alignment, f"{row['ratio']:.3f}", f"{row['worse_percent']:.0f} % of {row['pictures']}"]
+        for alignment, table in summary["beside the mean head"].items()
+        for view, row in table.items()
+    ]
+    parts += _table(f"| | alignment | ratio of the means | worse by more than {100 * WORSE:g} % |", rows)
+    if summary["neutrals"]:
+        parts.append("Neutral skins of one person by two pictures, mean distance over the face, size normalised, mm\n")
+        parts += _table("| | |", [[name, _mean(row)] for name, row in summary["neutrals"].items()])
     parts.append(
         f"Distances from the truth to the prediction within {crop:g} mm, rigid alignment; and errors between"
         " corresponding points of the face, mm\n"

@@ -1,11 +1,12 @@
 """Evaluation subjects, people whose shape is known, and their pictures: subjects of the database, and the shipped scan.
 
-A subject of the database is rendered as in :mod:`digitaltwin.synthesis`, without an expression. The scan is rendered
-with its own photographic texture, which contains its lighting.
+A subject of the database is rendered as in :mod:`digitaltwin.synthesis`, without an expression or smiling. The scan is
+rendered with its own photographic texture, which contains its lighting.
 
 Letters: v vertices, f faces, t texture coordinates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +29,20 @@ from digitaltwin.synthesis._drawing import aim_camera, draw_scene
 from digitaltwin.synthesis._scene import Scene
 from digitaltwin.types import Mesh
 
-VIEWS = ("front", "turned")
+VIEWS = ("front", "turned", "smiling")
+"""From the front, turned, and from the front with a smile."""
+SMILE = {
+    "mouthSmileLeft": 0.7,
+    "mouthSmileRight": 0.7,
+    "mouthUpperUpLeft": 0.3,
+    "mouthUpperUpRight": 0.3,
+    "cheekSquintLeft": 0.4,
+    "cheekSquintRight": 0.4,
+    "eyeSquintLeft": 0.3,
+    "eyeSquintRight": 0.3,
+    "jawOpen": 0.05,
+}
+"""The expression of the view "smiling"."""
 TURN_DEG = 25.0
 """Yaw of a turned head, to either side by turns."""
 POSE_JITTER_DEG = 5.0
@@ -91,12 +105,17 @@ def choose_subjects(subjects: Subjects, count: int) -> Int[np.ndarray, " count"]
 def view_angles(view: str, number: int, seed: int) -> tuple[float, float, float]:
     """Return yaw, pitch and roll [degrees] of a subject's head in one of :data:`VIEWS`."""
     jitter = np.random.default_rng([seed, number, 6]).uniform(-POSE_JITTER_DEG, POSE_JITTER_DEG, 3)
-    turn = 0.0 if view == "front" else TURN_DEG * (1 - 2 * (number % 2))
+    turn = TURN_DEG * (1 - 2 * (number % 2)) if view == "turned" else 0.0
     yaw, pitch, roll = jitter + [turn, 0.0, 0.0]
     return float(yaw), float(pitch), float(roll)
 
 
 # Subjects
+
+
+def views_of(name: str, views: Sequence[str]) -> list[str]:
+    """Return those of some views that there are of a person: the scanned man does not smile."""
+    return [view for view in views if name != SCAN or view != "smiling"]
 
 
 def subject_name(subject: int) -> str:
@@ -130,7 +149,7 @@ def make_subject(
 def subject_scene(
     head: HeadModel, subjects: Subjects, subject: int, number: int, view: str, config: SceneConfig
 ) -> Scene:
-    """Draw the scene of a subject's picture, without expression; lens and distance are those of the number.
+    """Draw the scene of a subject's picture; lens and distance are those of the number.
 
     Args:
         head: The head model.
@@ -140,9 +159,10 @@ def subject_scene(
         view: One of :data:`VIEWS`.
         config: Size of the residual, and the seed.
     """
-    rest = np.zeros(len(head.expression_names), np.float32)
+    shown = SMILE if view == "smiling" else {}
+    expression = np.array([shown.get(name, 0.0) for name in head.expression_names], np.float32)
     angles = view_angles(view, number, config.seed)
-    return draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=rest)
+    return draw_scene(head, subjects, subject, number, config, angles_deg=angles, expression=expression)
 
 
 def render_subject(

@@ -2,7 +2,7 @@
 
     python -m experiments.accuracy --out=accuracy
 
-Pictures of people whose shape is known (evaluation subjects), from the front and turned, go through
+Pictures of people whose shape is known (evaluation subjects), from the front, turned and smiling, go through
 :func:`digitaltwin.create_avatar`, which gets no focal length. The avatar's neutral skin is scored on the true shape by
 the protocol of :mod:`digitaltwin.evaluation`, after rigid and after similarity alignment. So are baselines that need no
 picture (the mean head, the head model's mean of the person's group, and the group mean of the training set), and the
@@ -22,7 +22,7 @@ from digitaltwin.cli._command import keep_compiled_programs
 from digitaltwin.synthesis._config import SceneConfig
 
 _OUT = flags.DEFINE_string("out", "out/accuracy", "Folder for the results; made if it is missing, continued if not.")
-_PEOPLE = flags.DEFINE_integer("people", 20, "Number of subjects of the database.", lower_bound=1)
+_PEOPLE = flags.DEFINE_integer("people", 40, "Number of subjects of the database.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", SceneConfig.seed, "Seed of the pictures.", lower_bound=0)
 _RESIDUAL = flags.DEFINE_float(
     "residual_mm", SceneConfig.residual_mm, "Root mean square of the out-of-basis residual.", 0.0

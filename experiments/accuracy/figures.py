@@ -9,7 +9,7 @@ from PIL import Image
 
 from digitaltwin.evaluation import ProtocolConfig
 from digitaltwin.evaluation._accuracy import TITLES, Scores
-from digitaltwin.evaluation._cases import EvaluationSubject
+from digitaltwin.evaluation._cases import EvaluationSubject, views_of
 from digitaltwin.evaluation._sheet import draw_heat_map, png, pyplot
 from experiments.accuracy.metrics import all_pairs
 
@@ -43,11 +43,14 @@ def draw_sheet(
     drawn = None
     for line, subject in zip(axes, shown):
         errors = scores["rigid"][subject.name]
-        for axis, view in zip(line[::2], views):
+        there = views_of(subject.name, views)
+        for axis, view in zip(line[::2], there):
             picture = Image.open(folder / "pictures" / f"{subject.name}-{view}.png")
             axis.imshow(_near_the_face(picture, reports[subject.name][view]))
             axis.set_title(subject.name if view == views[0] else view, fontsize=8)
         for axis, name in zip([*line[1 : 2 * len(views) : 2], *line[2 * len(views) :]], (*views, *SHOWN_BASELINES)):
+            if name in views and name not in there:
+                continue
             if name in errors:
                 drawn = draw_heat_map(axis, pairs[f"{subject.name}/{name}"], ProtocolConfig(), folder / "rigid")
             error = f"{errors[name].armse[crop]:.2f} mm" if name in errors else "refused"

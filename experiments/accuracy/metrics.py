@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from digitaltwin.evaluation import ProtocolConfig, find_pairs
 from digitaltwin.evaluation._accuracy import ALIGNMENTS, BASELINES, BASIS, Correspondences, Scores
@@ -13,7 +14,7 @@ from digitaltwin.evaluation._cases import EvaluationSubject
 from digitaltwin.evaluation._protocol import Pair, PairErrors
 from digitaltwin.evaluation._scored_pairs import score_pairs
 from digitaltwin.evaluation._statistics import CorrespondenceErrors, correspondence_errors
-from digitaltwin.geometry import IcpConfig
+from digitaltwin.geometry import IcpConfig, procrustes_alignment
 from digitaltwin.head import HeadModel
 from digitaltwin.io._files import make_folder, write_csv
 from digitaltwin.io.meshes import read_surface
@@ -86,3 +87,25 @@ def rows_of_correspondences(correspondences: Correspondences) -> list[list[Any]]
     for person, predictions in correspondences.items():
         rows += [[person, name, *(f"{value:.4f}" for value in errors)] for name, errors in predictions.items()]
     return rows
+
+
+def compare_neutrals(
+    head: HeadModel, folder: Path, subjects: Sequence[EvaluationSubject], views: Sequence[str]
+) -> dict[str, list[float]]:
+    """Measure how far a person's neutral skins of the first view and of each other one lie apart [mm].
+
+    Mean distance of the face's vertices, the one moved onto the other and brought to its size: what a picture turned or
+    smiling tells of the same person.
+    """
+    face, table = np.asarray(head.regions.face), {}
+    for subject in subjects:
+        paths = {view: folder / "predictions" / subject.name / f"{view}.ply" for view in views}
+        skins = {view: read_surface(path)[0][face] for view, path in paths.items() if path.exists()}
+        if views[0] not in skins or subject.within is None:
+            continue
+        for view in views[1:]:
+            if view in skins:
+                move = procrustes_alignment(skins[view], skins[views[0]], with_scale=True)
+                apart = np.linalg.norm(move.apply(skins[view]) - skins[views[0]], axis=1)
+                table.setdefault(f"{views[0]} to {view}", []).append(float(apart.mean()))
+    return table

@@ -26,6 +26,7 @@ from digitaltwin.evaluation._cases import (
     subject_name,
     subject_scene,
     training_mean,
+    views_of,
 )
 from digitaltwin.evaluation._scored_pairs import write_surface
 from digitaltwin.evaluation._statistics import CorrespondenceErrors
@@ -42,6 +43,7 @@ from digitaltwin.types import InputError
 from experiments.accuracy.ablation import detect, fit_steps
 from experiments.accuracy.figures import draw_sheet
 from experiments.accuracy.metrics import (
+    compare_neutrals,
     rows_of_correspondences,
     rows_of_scores,
     score_correspondences,
@@ -90,7 +92,8 @@ def measure(
             for view, report in of_views.items()
             if "refused" in report
         }
-        summary = summarise(scores, correspondences, crops_mm, views, ablation, refused)
+        neutrals = compare_neutrals(head, out, people, views)
+        summary = summarise(scores, correspondences, crops_mm, views, ablation, refused, neutrals)
         tables = write_tables(summary)
         write_bytes(out / "accuracy.md", tables.encode())
         write_csv(out / "accuracy.csv", rows_of_scores(scores, people, crops_mm))
@@ -169,7 +172,7 @@ def make_avatars(
     pictures, reports = make_folder(folder / "pictures"), make_folder(folder / "reports")
     pipeline = None
     for number, subject in enumerate(tqdm(people, desc="avatars", unit=" people", disable=None)):
-        for view in views:
+        for view in views_of(subject.name, views):
             report = reports / f"{subject.name}-{view}.json"
             if report.exists():
                 continue
@@ -199,7 +202,7 @@ def ablate(
     Fits of all pictures at once take less than a minute: they are made anew each time.
     """
     perception, table = load_perception(), {}
-    for view in views:
+    for view in (view for view in views if view != "smiling"):  # oracle inputs are of faces without expression
         seen = []
         for number, subject in enumerate(map(int, choose_subjects(subjects, config.count))):
             name = f"{subject_name(subject)}-{view}"
@@ -215,7 +218,7 @@ def read_reports(folder: Path, people: Sequence[EvaluationSubject], views: Seque
     """Read the reports by person and view: true camera and the chain's report, or why the picture was refused."""
     table: dict[str, dict[str, Any]] = {}
     for subject in people:
-        for view in views:
+        for view in views_of(subject.name, views):
             found = json.loads((folder / "reports" / f"{subject.name}-{view}.json").read_text())
             table.setdefault(subject.name, {})[view] = found
     return table

@@ -23,9 +23,9 @@ CONTOURS = {
 
 
 def compare_contours(
-    head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int, *, settings: Sequence[str] = tuple(CONTOURS)
+    head: HeadModel, truth: Scene, starts: tuple[str, ...], seed: int, *, settings: Sequence[str] = (*CONTOURS,)
 ) -> dict[str, Any]:
-    """Measure some settings, "fixed" among them, with the network's contour landmarks and with landmarks on the outline.
+    """Measure settings, "fixed" among them, with the network's contour landmarks and with landmarks on the outline.
 
     The paired difference of sliding minus fixed is averaged over the renders of each bin, with 1.96 standard errors.
     """

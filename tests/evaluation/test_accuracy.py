@@ -87,7 +87,7 @@ def test_tables_name_what_was_refused_and_keep_the_scan_apart():
     }
     scores, refused = {"rigid": people, "similarity": people}, {"b-front": "image: shows no face."}
     ablation = {"front": {"the fit again": [same, same._replace(rms=3.0)]}}
-    summary = summarise(scores, correspondences, [95.0], ["front"], ablation, refused)
+    summary = summarise(scores, correspondences, [95.0], ["front"], ablation, refused, {"front to turned": [0.3, 0.5]})
     text = write_tables(summary)
     assert "| avatar, from the front | 1 | 1.00 |" in text
     assert "| mean head | 2 | 3.50 ± 0.98 |" in text
@@ -95,5 +95,5 @@ def test_tables_name_what_was_refused_and_keep_the_scan_apart():
     assert "| avatar, from the front | 7.00 | 7.00 | 7.00 |" in text
     assert "| the fit again | front | 2.00 ± 1.96 |" in text
     assert "Refused: b-front: image: shows no face." in text
-    assert "Error ablation" not in write_tables(summarise(scores, correspondences, [95.0], ["front"], {}, {}))
+    assert "Error ablation" not in write_tables(summarise(scores, correspondences, [95.0], ["front"], {}, {}, {}))
     assert format_json(summary).count("\n") < 100
