@@ -48,7 +48,7 @@ class FitConfig:
 
     omega_r: float = 10.0
     """Weight of Eq. 3: expressions, rotation and focal scale."""
-    expression_deviation: float = 0.3
+    expression_deviation: float = 0.2
     """``sigma`` of Eq. 3, about the expression coefficients detected in the photo."""
     gaze_deviation: float = 1.5
     """``sigma`` of the units that turn the eyes, where the irises are seen (the face mesh): they tell it better
@@ -57,10 +57,12 @@ class FitConfig:
     """Whether ``mu`` of Eq. 3 are the scores; 0 otherwise, as printed."""
     expression_bounds: bool = True
     """Whether expressions beyond [0, 1] cost ``omega_r hinge(beta)^2 / sigma^2`` besides."""
-    omega_i: float = 6.0
+    omega_i: float = 16.0
     """Weight of ``sum ((z - z_0) / sigma_z)^2``, z the identity coefficients in millimetres, ``z_0`` those of the given
     shape, ``sigma_z`` their deviations in the population. In the units of Eq. 1 the likeliest identity has the variance
-    of a landmark here: 4 for an error of 2 % of the eye distance, network and anchors together."""
+    of a landmark here: 16 for an error of 4 % of the eye distance. Landmarks are off by half of that, but not one by
+    one: neighbours err alike, and what they say together is worth less. At 4 avatars are 2 % nearer on average, but two
+    pictures of one person differ half as much again, and more avatars are worse than the mean head."""
     lambda_q: float = 5.0
     """Weight of ``|q|^2``, q the vector part of the absolute rotation's quaternion, Eq. 3."""
     lambda_f: float = 5.0
@@ -74,11 +76,11 @@ class FitConfig:
     otherwise."""
     sliding_contour: bool = True
     """Whether the contour landmarks slide over the skin as the head turns; at fixed anchors otherwise."""
-    contour_reach_mm: float = 12.0
+    contour_reach_mm: float = 8.0
     """How far into the face a contour landmark may slide. The face mesh's network follows the visible outline up to
-    some 20 degrees of turn and the anatomy beyond: it is fitted best at 12, and better than at fixed anchors at any
-    turn. Landmarks that follow the outline throughout are fitted better still at 24 to 50 once a head is turned more
-    than 20 degrees."""
+    some 20 degrees of turn and the anatomy beyond: it is fitted best at 6 to 12, and better than at fixed anchors at
+    any turn. Landmarks that follow the outline throughout are fitted better still at 24 to 50 once a head is turned
+    more than 20 degrees."""
     contour_weight: float = 0.125
     """Weight of the contour landmarks, which are the least sure of their place; 1 for all others."""
 
@@ -100,6 +102,7 @@ class FitConfig:
             fit_identity=False,
             graph_prior=GraphPrior(),
             lagged_laplacian=True,
+            expression_deviation=0.35,
             expression_scores=False,
             expression_bounds=False,
             squared_eye_scale=False,
