@@ -49,8 +49,10 @@ def lay_on_skin(head: HeadModel, model: HeadModel) -> Faces:
     laid = register_scan(head, *surface, np.asarray(landmark_points(model, model.mean), np.float64))
     skin = np.asarray(laid.vertices, np.float64)
     vertices, faces = np.ascontiguousarray(laid.scan.vertices), np.ascontiguousarray(laid.scan.faces, np.int64)
-    squared, face, closest = igl.point_mesh_squared_distance(skin, vertices, faces)
-    weights = igl.barycentric_coordinates(closest, *(vertices[faces[face, k]] for k in range(3)))
+    found = igl.point_mesh_squared_distance(skin, vertices, faces)
+    squared, face, closest = (np.asarray(part) for part in found)
+    corners = [np.ascontiguousarray(vertices[faces[face, k]]) for k in range(3)]
+    weights = np.asarray(igl.barycentric_coordinates(np.ascontiguousarray(closest), *corners))
     modes = np.asarray(model.identity, np.float64) * np.asarray(model.identity_std, np.float64)[:, None, None]
     modes = np.einsum("nk,mnkx->mnx", weights, modes[:, faces[face]])
     modes = modes @ laid.scan_from_head.rotation / laid.scan_from_head.scale

@@ -204,10 +204,11 @@ def where_lips_meet(head: HeadModel, mouth: np.ndarray, rims: dict[str, list[int
     """
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     seal = lip_seal(mean, faces, mouth, np.asarray(head.mirror))
-    return tuple(
-        LipRim(mean[rim], np.flatnonzero((seal.side[faces] == side).all(1)))
-        for rim, side in ((rims["upper"], 1.0), (rims["lower"], -1.0))
-    )
+
+    def rim(name: str, side: float) -> LipRim:
+        return LipRim(mean[rims[name]], np.flatnonzero((seal.side[faces] == side).all(1)))
+
+    return rim("upper", 1.0), rim("lower", -1.0)
 
 
 def on_lip(head: HeadModel, rim: LipRim, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -271,14 +272,14 @@ def with_lips(
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     lips = np.array(MESH_INNER_LIPS)
     moved = {}
-    for name, rims in (
+    for name, places_on in (
         ("landmarks", ((MOUTH[12:17], upper), (MOUTH[17:], lower))),
         ("mesh_points", ((lips[:11], upper), (lips[11:], lower))),
     ):
         points = anchors[name]
         face, weights = points.faces.copy(), points.barycentric.astype(np.float64)
         places = points.interpolate(mean, faces)
-        for which, rim in rims:
+        for which, rim in places_on:
             face[which], weights[which] = on_lip(head, rim, places[which])
         moved[name] = SurfacePoints(face, weights)
     return moved
