@@ -52,11 +52,12 @@ DISTANCE_MM = 650.0
 FOCAL_PX = 1150.0
 MAX_YAW, MAX_PITCH = 0.40, 0.15
 SEARCH_PX = 14  # how far from a point outside the skin the nearest skin pixel may be
+LINE_POINTS = 41
 EXPRESSION_SHARE = 0.06  # mean strength: enough to move the lips, too little to leave the neutral face
 
 
 class LipRim(NamedTuple):
-    """The line along which a lip touches the other, and the lip's skin."""
+    """The line along which lips touch, and the skin of one of them."""
 
     points: np.ndarray  # [c 3] from the right corner of the mouth to the left
     faces: np.ndarray  # numbers of the lip's faces
@@ -195,20 +196,23 @@ def on_loop(head: HeadModel, loop: np.ndarray, points: np.ndarray) -> tuple[np.n
 
 
 def where_lips_meet(head: HeadModel, mouth: np.ndarray, rims: dict[str, list[int]]) -> tuple[LipRim, LipRim]:
-    """Find the lines along which the upper and the lower lip touch, and their skins.
+    """Find the line along which the lips touch, where it is seen, and the skins of the upper and of the lower lip.
+
+    Both rims were brought to one height; of the two, the foremost is seen.
 
     Args:
         head: The head.
         mouth: Border of its skin in the mouth.
-        rims: Vertices of both lines, as they were closed (:mod:`experiments.build_assets.lips`).
+        rims: Vertices of both rims, as they were closed (:mod:`experiments.build_assets.lips`).
     """
     mean, faces = np.asarray(head.mean, np.float64), np.asarray(head.faces)
     seal = lip_seal(mean, faces, mouth, np.asarray(head.mirror))
-
-    def rim(name: str, side: float) -> LipRim:
-        return LipRim(mean[rims[name]], np.flatnonzero((seal.side[faces] == side).all(1)))
-
-    return rim("upper", 1.0), rim("lower", -1.0)
+    upper, lower = mean[rims["upper"]], mean[rims["lower"]]
+    along = np.linspace(max(upper[0, 0], lower[0, 0]), min(upper[-1, 0], lower[-1, 0]), LINE_POINTS)
+    (y, z), (y_low, z_low) = ([np.interp(along, rim[:, 0], rim[:, k]) for k in (1, 2)] for rim in (upper, lower))
+    line = np.stack([along, (y + y_low) / 2, np.maximum(z, z_low)], axis=1)
+    skins = [np.flatnonzero((seal.side[faces] == side).all(1)) for side in (1.0, -1.0)]
+    return LipRim(line, skins[0]), LipRim(line, skins[1])
 
 
 def on_lip(head: HeadModel, rim: LipRim, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
