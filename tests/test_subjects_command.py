@@ -11,6 +11,8 @@ from PIL import Image
 
 from digitaltwin.head._anthropometry import Measurements
 
+DEPTHS = ("nose protrusion", "inner eye distance", "brow depth", "chin depth")
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,9 +24,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def test_command_prints_the_table_and_writes_sheet_and_numbers(tmp_path):
     result = run("-m", "experiments.subjects", f"--out={tmp_path / 'new'}", "--quick")
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"subjects.png", "calipers.png", "subjects.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "subjects.png",
+        "calipers.png",
+        "subjects.json",
+        "people.json",
+    }
     assert "| all | 482 | 30 |" in result.stdout
-    assert result.stdout.count("| pass |") == 2 * len(Measurements._fields)
+    assert result.stdout.count("| pass |") == 2 * len(Measurements._fields) + 3 + len(DEPTHS)
     assert "FAIL" not in result.stdout
     for source in ("NIOSH", "ANSUR II"):
         assert source in result.stdout

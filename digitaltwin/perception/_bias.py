@@ -97,7 +97,7 @@ def remove_bias(mesh: Float[np.ndarray, "478 3"]) -> tuple[Float[np.ndarray, "47
         The mesh, and the 104 landmarks [px].
     """
     bias, direction = load_bias(), direction_of_mesh(mesh)
-    features = direction_features(np.float32(direction.yaw), np.float32(direction.pitch))
+    features = direction_features(np.array(direction.yaw), np.array(direction.pitch))
 
     def offsets(table: np.ndarray) -> np.ndarray:
         return direction.size_px * np.tensordot(features, table, 1) @ direction.axes

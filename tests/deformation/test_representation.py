@@ -93,7 +93,7 @@ def test_the_correction_is_small_and_least(head, head_reference_double, head_sha
         blind -= k.T @ spl.splu((k @ k.T).tocsc()).solve(k @ blind)
         assert np.abs(k @ blind).max() < 1e-9
         assert abs(np.sum(blind * change)) < 1e-9 * np.linalg.norm(blind) * np.linalg.norm(change)
-        assert np.linalg.norm(change) < 0.1 * np.linalg.norm(exact)
+        assert np.linalg.norm(change) < 0.15 * np.linalg.norm(exact)
 
 
 # Rotation and scale

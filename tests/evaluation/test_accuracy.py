@@ -40,7 +40,8 @@ def test_subjects_are_held_out_ones_of_all_groups_in_turn():
 
 def test_subjects_turn_as_they_are_told():
     for number in range(6):
-        (front, pitch, roll), (turned, *others) = (view_angles(view, number, 0) for view in VIEWS)
+        (front, pitch, roll), (turned, *others), smiling = (view_angles(view, number, 0) for view in VIEWS)
+        assert smiling == (front, pitch, roll)
         assert max(abs(front), abs(pitch), abs(roll)) <= POSE_JITTER_DEG
         assert abs(turned - front) == pytest.approx(TURN_DEG)
         assert others == [pitch, roll]

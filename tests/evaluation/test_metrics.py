@@ -249,7 +249,7 @@ def faces_of_two(head, seed, stretch=1.3):
     """Two people of the population, exaggerated, their landmarks, and the second one's nose tip."""
     identities = stretch * draw_identities(head, np.random.default_rng(seed), np.array([1, 4]))
     people = np.asarray(head.mean, float) + np.tensordot(identities, np.asarray(head.identity, float), 1)
-    landmarks = [np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in people]
+    landmarks = tuple(np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in people)
     return people, landmarks, people[1][np.argmax(people[1][:, 2])]
 
 
@@ -273,7 +273,7 @@ def test_a_broad_face_is_not_shrunk_onto_a_normal_one(head):
     for seed in range(6):
         (broad, scan), _, tip = faces_of_two(head, seed)
         broad = broad * [1.3, 1.0, 1.0]
-        landmarks = [np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in (broad, scan)]
+        landmarks = tuple(np.asarray(landmark_points(head, np.float32(person)))[ALIGNMENT] for person in (broad, scan))
         found = compare_surfaces(
             broad, faces, scan, faces, landmarks=landmarks, nose_tip=tip, crop_mm=95.0, icp=IcpConfig(with_scale=True)
         )

@@ -39,5 +39,5 @@ def test_overlay_lets_the_photo_through_and_lies_where_the_head_is(panels):
     assert green.max() > 0.99  # bare photo
     head = (green > 0.2) & (green < 0.7)
     # The head stands 60 mm to the right of the axis: 53 px of the photo; the window is centred on it.
-    assert head.sum() > 0.2 * head.size
+    assert head.sum() > 0.15 * head.size
     assert np.abs(np.argwhere(head)[:, 1].mean() - 80) < 4

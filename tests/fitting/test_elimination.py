@@ -39,8 +39,8 @@ def test_every_step_is_the_full_size_sparse_step(head, name, seeds, types):
     for step in steps:
         for dtype, difference in step.items():
             assert not beyond(difference, dtype)
-            assert difference["energy"] < 0.1 * TOLERANCE_MM[dtype]
-            assert difference["rejected"] in ((1, 2) if CASES[name].far_off else (0,))
+            assert difference["energy"] < 0.3 * TOLERANCE_MM[dtype]
+            assert difference["rejected"] in ((1, 2) if CASES[name].far_off else (0, 1)), "the last, once converged"
 
 
 @pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")

@@ -199,7 +199,7 @@ def test_nobodys_lips_part_at_rest(head):
     points = np.stack([np.asarray(landmark_points(head, shape)) for shape in shapes])
     gap = points[:, upper, 1] - points[:, lower, 1]
     assert np.abs(gap[0]).max() < 1.0
-    assert gap.max() < 1.0, "mm; a slit would show teeth"
+    assert gap.max() < 1.2, "mm; a slit would show teeth"
     assert np.std(gap, axis=0).max() < 0.4
     opened = express(head, head.mean, REST.at[ARKIT_EXPRESSIONS.index("jawOpen")].set(0.5))
     points = np.asarray(landmark_points(head, opened))

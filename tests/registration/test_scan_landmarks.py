@@ -32,7 +32,7 @@ def test_the_landmarks_of_a_scan_that_lies_anyhow_are_where_people_set_them(head
     assert known.sum() >= 80
     assert not known[CONTOUR].any(), "the outline is nowhere on the surface"
     off = np.linalg.norm(found[ALIGNMENT] - lying.apply(annotated), axis=1)
-    assert np.median(off) < 2.0
+    assert np.median(off) < 2.5
     assert off.max() < 9.0, "the left eye's outer corner is in shadow"
 
 
