@@ -340,7 +340,7 @@ def test_a_person_of_no_kind_the_shipped_head_knows(head, foreign):
     found = np.asarray(landmark_points(adopted, adopted.mean))
     away = np.linalg.norm(found - (truth @ back.T + shift), axis=1)
     assert np.median(away) < 0.8
-    assert away[17:].max() < 4.0  # what slides is the jaw's outline, which has no mark
+    assert away[17:].max() < 4.5  # what slides is the jaw's outline, which has no mark
     assert adopted.other_expressions.shape == (0, s, 3)
 
 
