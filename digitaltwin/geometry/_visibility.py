@@ -44,7 +44,7 @@ def hidden_vertices(surface: SurfaceTree, asked: Int[np.ndarray, " n"]) -> Bool[
     rays = igl.embree.EmbreeIntersector()
     rays.init(surface.vertices.astype(np.float32), surface.faces.astype(np.int32))
     normals = surface.vertex_normals[asked].astype(np.float32)
-    starts = np.float32(surface.vertices[asked] + OFFSET * size * normals)
+    starts = (surface.vertices[asked] + OFFSET * size * normals).astype(np.float32)
     spread = _sphere_directions(DIRECTIONS)
     hidden = np.zeros(len(asked), bool)
     for row, (start, normal) in enumerate(zip(starts, normals)):
@@ -59,4 +59,4 @@ def _sphere_directions(count: int) -> Float[np.ndarray, "count 3"]:
     number = np.arange(count) + 0.5
     height, turn = 1.0 - 2.0 * number / count, np.pi * (1.0 + np.sqrt(5.0)) * number
     around = np.sqrt(1.0 - height**2)
-    return np.float32(np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1))
+    return np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1).astype(np.float32)

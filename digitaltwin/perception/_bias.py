@@ -105,4 +105,4 @@ def remove_bias(mesh: Float[np.ndarray, "478 3"]) -> tuple[Float[np.ndarray, "47
     moved = np.array(mesh, np.float32)
     landmarks = landmarks_from_mesh(moved[:, :2]) - offsets(bias.landmarks)
     moved[:MESH_POINT_COUNT, :2] -= offsets(bias.mesh_points)
-    return moved, np.float32(landmarks)
+    return moved, np.asarray(landmarks, np.float32)

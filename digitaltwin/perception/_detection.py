@@ -174,7 +174,7 @@ def detect_landmarks(
         ((104, 2), 1)
     """
     mesh, scores, count = detect_face_mesh(image, perception=perception, min_face_px=min_face_px)
-    points, landmarks = remove_bias(mesh.points)
+    points, landmarks = remove_bias(np.asarray(mesh.points))
     arrays = points, landmarks, scores, _bounds(mesh)
     points, landmarks, scores, box = jax.device_put(arrays)
     return FaceLandmarks(points, landmarks, scores, box, confidence=float(mesh.presence), face_count=count)
