@@ -239,7 +239,7 @@ def evaluate_pair(pair: Pair, config: ProtocolConfig) -> PairScore:
         >>> files = [folder / name for name in ("prediction.ply", "prediction.csv", "scan.ply", "scan.csv")]
         >>> score = evaluate_pair(Pair("anna", "anna", "all", *files), ProtocolConfig(crops_mm=(80.0,)))
         >>> score.errors.armse.round(1).tolist()  # closest points have moved the larger ball until they touch
-        [0.7]
+        [0.6]
     """
     vertices, faces = read_surface(pair.prediction)
     scan_vertices, scan_faces = read_surface(pair.scan)

@@ -155,7 +155,7 @@ def measure(head: HeadModel, neutral: Float[Array, "v 3"], *, parts: Float[Array
         >>> from digitaltwin.head import load_head
         >>> head = load_head()
         >>> round(float(measure(head, head.mean).pupil_distance), 1)
-        62.5
+        61.8
     """
     calipers = place_calipers(head, neutral, parts=parts)
     return Measurements(*jnp.sqrt(jnp.sum((calipers.first - calipers.second) ** 2, axis=1)))

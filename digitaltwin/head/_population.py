@@ -210,7 +210,7 @@ def save_subjects(subjects: Subjects, path: str | Path, *, metadata: Mapping[str
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "subjects.npz"
         >>> save_subjects(load_subjects(), path)
         >>> load_subjects(path).identity.shape
-        (512, 100)
+        (512, 120)
     """
     kinds = {"identity": np.float16, "group": np.uint8, "skin": np.uint8, "test": np.bool_}
     arrays = {
