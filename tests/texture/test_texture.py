@@ -104,7 +104,7 @@ def test_weight_fades_without_a_step(head, layout):
     inside = np.asarray(layout.covered)
     across = np.abs(np.diff(weight, axis=1))[inside[:, 1:] & inside[:, :-1]]
     # A few texels beside lips and lids see a hard end, where the skin folds away.
-    assert np.mean(across > 0.15) < 3e-3
+    assert np.mean(across > 0.15) < 4e-3
     assert weight.min() == 0
     assert 0.99 < weight.max() <= 1
 
