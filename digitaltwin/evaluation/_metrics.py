@@ -19,7 +19,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 from digitaltwin.geometry import IcpConfig, Similarity, SurfacePoints, SurfaceTree, procrustes_alignment
 from digitaltwin.geometry import icp as align_by_icp
 from digitaltwin.geometry._icp import Reverse
-from digitaltwin.geometry._visibility import hidden_vertices
 from digitaltwin.types import InputError
 
 LARGEST_HIDDEN_SHARE = 0.5
@@ -167,7 +166,7 @@ def compare_trees(
     def visible(counts: np.ndarray) -> np.ndarray:
         """Those of the prediction's vertices that something outside can see; all where most would be hidden."""
         asked = np.flatnonzero(counts)
-        hidden = hidden_vertices(prediction, asked)
+        hidden = prediction.visibility.hidden(asked)
         seen = counts.copy()
         if len(asked) and hidden.mean() < LARGEST_HIDDEN_SHARE:
             seen[asked[hidden]] = False

@@ -13,6 +13,7 @@ from trimesh.triangles import points_to_barycentric
 from digitaltwin.geometry._barycentric import SurfacePoints
 from digitaltwin.geometry._similarity import Similarity
 from digitaltwin.geometry._surface import refuse_where
+from digitaltwin.geometry._visibility import Visibility
 from digitaltwin.types import InputError
 
 
@@ -143,7 +144,7 @@ class SurfaceTree:
 
     def _copy(self) -> "SurfaceTree":
         surface = object.__new__(SurfaceTree)
-        cached = ("vertex_normals", "vertex_areas")
+        cached = ("vertex_normals", "vertex_areas", "visibility")
         surface.__dict__.update({name: value for name, value in self.__dict__.items() if name not in cached})
         return surface
 
@@ -160,6 +161,11 @@ class SurfaceTree:
     def vertex_areas(self) -> Float[np.ndarray, " v"]:
         """A third of the areas of the vertices' faces; zero where there is none."""
         return np.bincount(self.faces.ravel(), np.repeat(self.areas, 3), len(self.vertices)) / 3.0
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """What of the surface can be seen from outside."""
+        return Visibility(self.vertices, self.faces, self.vertex_normals)
 
     @property
     def places(self) -> Int[np.ndarray, " v"]:

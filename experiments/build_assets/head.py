@@ -6,6 +6,7 @@ The steps, a module each: the cut and the size (:mod:`experiments.build_assets.s
 them.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,7 +225,7 @@ class Cut:
     figures: dict
     """What was measured on the way."""
 
-    @property
+    @functools.cached_property
     def targets(self) -> Targets:
         """The identity targets at the vertices that are left."""
         opening = max(self.loops[1:], key=len)
