@@ -249,7 +249,7 @@ def test_the_best_group_wins(head, groups):
 
 
 def test_size_is_the_priors_whatever_the_noise(head, fitter, groups):
-    """However the landmarks are disturbed; unscaled, priors in mm that are weaker would be cheaper on a smaller head."""
+    """Heads of all groups keep their size when their landmarks are disturbed."""
     shapes, landmarks, fits = groups
     face = np.asarray(head.regions.face)
 
