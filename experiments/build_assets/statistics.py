@@ -79,11 +79,6 @@ class Measures:
     reference: np.ndarray  # [m] mm
     slopes: np.ndarray  # [n m]
 
-    def pick(self, names: tuple[str, ...]) -> "Measures":
-        """Choose some of them."""
-        rows = [self.names.index(name) for name in names]
-        return Measures(names, self.reference[rows], self.slopes[:, rows])
-
 
 def linear_measures(targets: Targets, number_in_body: np.ndarray, eyes: list[np.ndarray]) -> Measures:
     """Differentiate the calipers' distances by the coefficients.
